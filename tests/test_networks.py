@@ -1,0 +1,60 @@
+"""The networks: what stands where, how weights are drawn, what is said of a wrong name."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from utils.batchnorm import BatchNorm1d
+from utils.networks import NONLINEARITIES, NORMS, initialized, mlp, preactivations
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_hidden_layer_is_linear_then_norm_then_nonlinearity(norm):
+    net = mlp([4, 8, 8, 3], norm=norm, nonlinearity="tanh")
+    kinds = [type(layer) for layer in net]
+    between = [] if norm == "plain" else [nn.BatchNorm1d if norm == "torch" else BatchNorm1d]
+    assert kinds == 2 * [nn.Linear, *between, nn.Tanh] + [nn.Linear]
+    hidden = [layer for layer in net if isinstance(layer, nn.Linear)][:-1]
+    assert all((layer.bias is None) == (norm != "plain") for layer in hidden)  # beta replaces b
+    assert net[-1].bias is not None
+
+
+def test_the_arm_without_scale_and_shift_has_neither():
+    assert not list(mlp([4, 8, 3], norm="bn, no scale and shift")[1].parameters())
+
+
+@pytest.mark.parametrize(("init", "std"), [("glorot", (2 / 1300) ** 0.5), ("he", (2 / 300) ** 0.5), (0.1, 0.1)])
+def test_initial_weights_have_the_spread_of_their_rule(init, std):
+    layer = initialized(nn.Linear(300, 1000), init, torch.Generator().manual_seed(0))
+    assert layer.weight.std().item() == pytest.approx(std, rel=0.01)
+    assert layer.bias.abs().max() == 0
+
+
+def test_one_seed_gives_plain_and_bn_the_same_weights():
+    plain, bn = (mlp([4, 8, 3], norm=norm, generator=torch.Generator().manual_seed(7)) for norm in ("plain", "bn"))
+    assert_close(plain[0].weight, bn[0].weight, rtol=0, atol=0)
+    assert_close(plain[-1].weight, bn[-1].weight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+def test_preactivations_are_what_the_linear_layers_give(nonlinearity):
+    net, x = mlp([4, 8, 3], norm="bn", nonlinearity=nonlinearity), torch.rand(20, 4)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    hidden, scores = preactivations(net, x)
+    assert_close(hidden, net[0](x))
+    for name, value in net.state_dict().items():
+        assert_close(value, before[name], rtol=0, atol=0)  # looking changes nothing
+    assert_close(scores, net.train()(x))
+
+
+def test_wrong_names_say_what_was_expected():
+    for wrong, what in (
+        ({"norm": "batch"}, "norm"),
+        ({"nonlinearity": "swish"}, "nonlinearity"),
+        ({"init": "x"}, "init"),
+    ):
+        with pytest.raises(ValueError, match=rf"{what}: expected .*got '{next(iter(wrong.values()))}'"):
+            mlp([4, 8, 3], **wrong)
+    with pytest.raises(ValueError, match=r"sizes: expected .*got \[4\]"):
+        mlp([4])

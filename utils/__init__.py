@@ -1,0 +1,1 @@
+"""Batch Normalization from scratch, the experiments of the book, and its explorable figures."""

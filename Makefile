@@ -1,0 +1,64 @@
+# make book   everything from nothing to the built book in _build/html
+# make test   everything from nothing to all tests passed
+# make lab    JupyterLab on the first chapter        make serve  the built book, on this machine
+# make bench  the numbers the book is held to        make fmt    format and lint
+# make pins   compile the requirements files         make clean  remove what was built
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BUILT := _build/html/.built
+SOURCES := $(wildcard _config.yml _toc.yml references.bib requirements.txt chapters/*.ipynb) \
+           $(shell find _ext utils -type f ! -name '*.pyc')
+PORT ?= 8000
+
+.PHONY: book test browser lab serve bench fmt pins clean
+.DELETE_ON_ERROR:
+
+book: $(BUILT)
+	@echo "The book lies in _build/html: open _build/html/index.html, or run 'make serve'."
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "Python's venv module is needed (on Debian: apt-get install python3-venv)."; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(BUILT): $(INSTALLED) $(SOURCES)
+	$(BIN)/jupyter-book build . -W -n --keep-going
+	@touch $@
+
+browser: $(INSTALLED)
+	@command -v chromium >/dev/null || \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	  then apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+	  else $(BIN)/playwright install --with-deps chromium; fi || \
+	  { echo "The browser tests need Chromium: install it so that 'chromium' is on the path."; exit 1; }
+
+test: $(INSTALLED) browser
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab chapters/intro.ipynb
+
+serve: book
+	@echo "http://localhost:$(PORT)/"
+	@$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 $(PORT)
+
+bench: book
+	$(BIN)/python -m bench
+
+fmt: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout chapters/*.ipynb
+
+pins: $(INSTALLED)
+	$(BIN)/python binder/pins.py $(PINS)
+
+clean:
+	rm -rf _build

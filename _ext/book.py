@@ -1,0 +1,152 @@
+"""The book's own part of the build: fresh runs, frames as files, no request to anybody else.
+
+1. A chapter runs again when anything in `utils/` or the pins has changed, and only then.
+2. The frames that the chapters drew (`utils/explore.py`) are published beside the pages.
+3. MathJax and the icons are served from the book; scripts that would ask another host are left out.
+4. The repository link and the launch button follow the repository that publishes the book, or are absent.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from fontTools.subset import Options, Subsetter
+from fontTools.ttLib import TTFont
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ExtensionError
+
+from utils.runs import PACKAGE, ROOT, digest
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+MATHJAX = Path(str(files("mathjax"))) / "static" / "mathjax" / "es5"
+
+
+def prepare(app: Sphinx, config: Config) -> None:
+    """Say where results are kept and what the pages link to, before the other extensions read the settings."""
+    state = digest([*PACKAGE.rglob("*.py"), *PACKAGE.glob("explore.*"), ROOT / "requirements.txt"])
+    keep = ROOT / "_build" / "executed" / state
+    for old in keep.parent.glob("*"):
+        if old != keep:
+            shutil.rmtree(old)
+    config.book_state = state  # Sphinx reads every page again when a setting changes
+    config.nb_execution_cache_path = str(keep / "cache")
+    os.environ["BOOK_FRAMES"] = str(keep / "frames")  # kernels inherit it
+    config.nb_ipywidgets_js = {}
+    config.mathjax_path = "mathjax/tex-mml-chtml.js"
+    config.html_favicon = str(STATIC / "icon.svg")  # without one, a browser asks for it and logs an error
+    config.html_static_path = [*config.html_static_path, str(STATIC), *map(str, PACKAGE.glob("explore.*s"))]
+    config.templates_path = [*config.templates_path, str(HERE / "templates")]
+    if address := repository():
+        config.html_theme_options |= {
+            "repository_url": address,
+            "repository_branch": "main",
+            "use_repository_button": True,
+            "use_issues_button": True,
+            "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
+        }
+    for listeners in app.events.listeners.values():  # thebe would bring a CDN and an error to every page
+        listeners[:] = [each for each in listeners if each.handler.__module__ != "sphinx_thebe"]
+    app.registry.css_files[:] = [each for each in app.registry.css_files if each[0] != "sphinx-thebe.css"]
+
+
+def repository() -> str | None:
+    """The web address of the repository that publishes the book, from the workflow's environment or the git remote."""
+    if name := os.environ.get("GITHUB_REPOSITORY"):
+        return f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{name}"
+    asked = subprocess.run(["git", "-C", ROOT, "remote", "get-url", "origin"], capture_output=True, text=True)
+    match = re.search(r"(github\.com|gitlab\.com)[:/]([\w.-]+/[\w.-]+?)(\.git)?/?$", asked.stdout.strip())
+    return f"https://{match[1]}/{match[2]}" if match else None
+
+
+def serve(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    """Point a page's explorables to their frames; give their script to the pages that have one."""
+    body = context.get("body", "")
+    if "data-explorable" in body:
+        app.add_js_file("explore.js", loading_method="defer")
+    if 'class="explorable"' in body:
+        context["body"] = body.replace("frames:/", context["pathto"]("_frames/", resource=True))
+
+
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """Put frames, MathJax and icons beside the pages, and count the pages."""
+    if error or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    pages = {page: page.read_text() for page in out.rglob("*.html")}
+    missing = [entry for entry in _entries(yaml.safe_load((ROOT / "_toc.yml").read_text())) if out / entry not in pages]
+    if missing:
+        raise ExtensionError(f"expected a page for every entry of _toc.yml, got none for {missing}")
+    for page, text in pages.items():
+        lighter = re.sub(r"\s*<script defer src=\"[^\"]*/fontawesome\.js[^>]*></script>", "", text)
+        if lighter != text:
+            page.write_text(lighter)
+    _publish_frames(out, "".join(pages.values()))
+    _publish_mathjax(out / "_static" / "mathjax")
+    _keep_used_icons(out, "".join(pages.values()))
+
+
+def _entries(toc: dict | list) -> list[str]:
+    """The pages that a table of contents names."""
+    if isinstance(toc, list):
+        return [entry for item in toc for entry in _entries(item)]
+    own = [f"{toc[key]}.html" for key in ("root", "file") if key in toc]
+    return own + [entry for value in toc.values() if isinstance(value, list) for entry in _entries(value)]
+
+
+def _publish_frames(out: Path, html: str) -> None:
+    drawn, published = Path(os.environ["BOOK_FRAMES"]), out / "_frames"
+    wanted = set(re.findall(r"_frames/([\w-]+)", html))
+    for stale in published.glob("*"):
+        if stale.name not in wanted:
+            shutil.rmtree(stale)
+    for name in wanted:
+        if not (published / name).exists():
+            shutil.copytree(drawn / name, published / name)
+
+
+def _publish_mathjax(to: Path) -> None:
+    fonts = Path("output", "chtml", "fonts", "woff-v2")
+    if not (to / "tex-mml-chtml.js").exists():
+        shutil.copytree(MATHJAX / fonts, to / fonts, dirs_exist_ok=True)
+        shutil.copy(MATHJAX / "tex-mml-chtml.js", to)
+
+
+def _keep_used_icons(out: Path, html: str) -> None:
+    """Cut the theme's icon fonts (300 kB) to the icons that pages and scripts use (a few kB)."""
+    static = out / "_static"
+    scripts = "".join(script.read_text() for script in (static / "scripts").glob("*theme.js"))
+    styles = "".join(style.read_text() for style in (static / "styles").glob("*.css"))
+    names = set(re.findall(r"\bfa-[a-z0-9-]+", html + scripts))
+    codes = {
+        int(code, 16)
+        for rule, code in re.findall(r'([^{}]*)\{[^{}]*content:"\\(f[0-9a-f]+)"', styles)
+        if names & set(re.findall(r"\.(fa-[a-z0-9-]+)", rule)) or ".fa-" not in rule
+    }
+    codes |= {ord(sign) for sign in styles if "\ue000" <= sign <= "\uf8ff"}  # those of admonitions are in variables
+    source = Path(str(files("pydata_sphinx_theme"))) / "theme" / "pydata_sphinx_theme" / "static"
+    for font in (source / "vendor" / "fontawesome" / "webfonts").glob("*.woff2"):
+        whole = TTFont(font)
+        subsetter = Subsetter(Options(flavor="woff2"))
+        subsetter.populate(unicodes=codes)
+        subsetter.subset(whole)
+        whole.flavor = "woff2"
+        whole.save(static / "vendor" / "fontawesome" / "webfonts" / font.name)
+    for unused in [static / "scripts" / "fontawesome.js", *(static / "vendor").rglob("*.ttf"), *static.rglob("*.map")]:
+        unused.unlink(missing_ok=True)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Join the build."""
+    app.add_config_value("book_state", "", "env", str)
+    app.add_css_file("book.css", priority=900)
+    app.add_css_file("explore.css", priority=900)
+    app.connect("config-inited", prepare, priority=100)
+    app.connect("html-page-context", serve, priority=400)
+    app.connect("build-finished", finish, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,179 @@
+"""The package keeps its promises: imports go one way, pins are exact, functions are readable."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import utils
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "utils"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+MODULES = [path for path in SOURCES if "fashion_mnist" not in path.parts]  # that is a script
+
+MATHEMATICS, FIGURES, WIDGETS = range(3)
+LAYER = {"style": FIGURES, "explore": WIDGETS, "explorables": WIDGETS}  # all others: mathematics
+DRAWING = {"matplotlib", "PIL"}
+INTERACTIVE = {"ipywidgets", "anywidget", "IPython", "traitlets", "ipykernel"}
+FORBIDDEN = {MATHEMATICS: DRAWING | INTERACTIVE, FIGURES: INTERACTIVE, WIDGETS: set()}
+LONGEST = 60
+
+PIN = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!]+)")
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+every_source = pytest.mark.parametrize("path", SOURCES, ids=name_of)
+every_module = pytest.mark.parametrize("path", MODULES, ids=name_of)
+
+
+def layer_of(module):
+    """The layer of a module of the package, such as `utils.explorables.trial`."""
+    return LAYER.get(([*module.split("."), ""])[1], MATHEMATICS)
+
+
+def module_of(path):
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+
+
+def imports(source, module):
+    """Every dotted name that the source of `module` imports; a star is its last part."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = module.split(".")[: -node.level] if node.level else []
+            origin = ".".join(package + ([node.module] if node.module else []))
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def wrong_imports(source, module):
+    """The imports that the package's rules forbid in the source of `module`."""
+    layer = layer_of(module)
+    for name in imports(source, module):
+        parts = name.split(".")
+        if (
+            "pyplot" in parts
+            or "pylab" in parts
+            or parts[-1] == "*"
+            or parts[0] in FORBIDDEN[layer]
+            or (parts[0] == "utils" and layer_of(name) > layer)
+        ):
+            yield name
+
+
+def definitions(path):
+    """The public functions and classes at the top of a module."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    body = ast.parse(path.read_text()).body
+    return [node for node in body if isinstance(node, kinds) and not node.name.startswith("_")]
+
+
+def pins(text):
+    """The pins of a requirements file: name to version. Comments are left out."""
+    found = (PIN.match(line) for line in text.splitlines())
+    return {re.sub("[-_.]+", "-", pin["name"]).lower(): pin["version"] for pin in found if pin}
+
+
+@every_source
+def test_imports_go_one_way(path):
+    assert not list(wrong_imports(path.read_text(), module_of(path)))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("utils.batchnorm", "import matplotlib.figure"),
+        ("utils.batchnorm", "def f():\n    from IPython.display import display"),
+        ("utils.batchnorm", "from utils.style import figure"),
+        ("utils.batchnorm", "from utils import style"),
+        ("utils.batchnorm", "from . import explore"),
+        ("utils.anything", "import anywidget"),
+        ("utils.style", "import ipywidgets as w"),
+        ("utils.style", "from .explore import View"),
+        ("utils.style", "from matplotlib import pyplot as plt"),
+        ("utils.explore", "import matplotlib.pyplot"),
+        ("utils.explorables.trial", "from utils.data import *"),
+    ],
+)
+def test_a_wrong_import_is_seen(module, source):
+    assert list(wrong_imports(source, module))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("utils.training", "from utils import data, networks"),
+        ("utils.style", "from matplotlib.figure import Figure\nfrom utils.data import digits"),
+        ("utils.explore", "import anywidget\nfrom utils.style import figure"),
+        ("utils.explorables.trial", "from ..explore import explore\nfrom . import other"),
+    ],
+)
+def test_a_right_import_is_let_through(module, source):
+    assert not list(wrong_imports(source, module))
+
+
+def test_mathematics_brings_in_no_pictures_and_no_widgets():
+    names = [module_of(path) for path in MODULES if layer_of(module_of(path)) == MATHEMATICS]
+    names = [name.removesuffix(".__init__") for name in names]
+    unwanted = DRAWING | INTERACTIVE
+    code = f"import sys, {', '.join(names)}\nprint(*sorted({unwanted!r} & set(sys.modules)))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (child.returncode, child.stdout.split()) == (0, []), child.stderr
+
+
+def test_utils_is_this_repositorys(tmp_path):
+    assert Path(utils.__file__).resolve() == PACKAGE / "__init__.py"
+    code = "import utils; print(utils.__file__)"  # from another folder, as a kernel does
+    child = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    assert Path(child.stdout.decode().strip()).resolve() == PACKAGE / "__init__.py", child.stderr
+
+
+def test_every_pin_is_exact_and_of_no_one_machine():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lines = [line for line in lines if line.strip() and not line.startswith("#")]
+    assert lines.pop() == "-e ."
+    assert lines
+    assert not [line for line in lines if not PIN.fullmatch(line)]  # also no index line, no +cpu
+
+
+def test_requirements_txt_holds_every_pin_of_requirements_in():
+    wanted = pins((ROOT / "requirements.in").read_text())
+    found = pins((ROOT / "requirements.txt").read_text())
+    assert len(wanted) > 10
+    assert wanted == {name: found.get(name) for name in wanted}
+
+
+def test_requirements_in_pins_every_line():
+    lines = (ROOT / "requirements.in").read_text().splitlines()
+    lines = [line.split("#")[0].strip() for line in lines]
+    assert not [line for line in lines if line and not PIN.fullmatch(line)]
+
+
+@every_source
+def test_public_names_have_a_docstring(path):
+    assert not [node.name for node in definitions(path) if not ast.get_docstring(node)]
+
+
+@every_module
+def test_functions_of_mathematics_show_an_example(path):
+    if layer_of(module_of(path)) == MATHEMATICS:
+        functions = [node for node in definitions(path) if not isinstance(node, ast.ClassDef)]
+        assert not [node.name for node in functions if ">>>" not in (ast.get_docstring(node) or "")]
+
+
+@every_source
+def test_functions_fit_a_screen(path):
+    functions = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    long = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
+    assert not {name: lines for name, lines in long.items() if lines > LONGEST}

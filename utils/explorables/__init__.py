@@ -1,0 +1,1 @@
+"""The explorables of the book, one module a chapter."""

@@ -1,0 +1,163 @@
+"""The explorables and pictures of the chapter "Normalise"."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from utils.batchnorm import normalize
+from utils.data import digits
+from utils.explore import Drawing, control, explore, picture
+from utils.networks import NONLINEARITIES, preactivations
+from utils.style import ARMS, FAINT, INK, MUTED, figure
+from utils.training import Settings, trained
+
+BLUE = ARMS["bn"].colour
+NETWORKS = {
+    "ReLU": Settings(nonlinearity="relu", init="he", lr=0.1),
+    "tanh": Settings(nonlinearity="tanh", lr=0.1),
+    "sigmoid": Settings(nonlinearity="sigmoid", lr=1.0),
+}
+
+
+@cache
+def layer_values(nonlinearity: str = "ReLU", layer: int = 2, is_trained: bool = True) -> Tensor:
+    """Return Wu + b of one hidden layer, in float64, for all 1,437 training images: (N, C) = (1437, 100).
+
+    The network is plain, three layers of 100 units, trained for 600 steps with seed 0, or not at all.
+
+    >>> layer_values().shape
+    torch.Size([1437, 100])
+    """
+    settings = NETWORKS[nonlinearity]
+    net = trained(settings) if is_trained else settings.network(seed=0)
+    return preactivations(net, digits().x_train)[layer - 1].double()
+
+
+@picture
+def before_and_after(x: Tensor, x_hat: Tensor, units: int = 6) -> Drawing:
+    """The first units of a hidden layer over one batch, before and after normalising."""
+    fig, (before, after) = figure("before", "after", height=3.0)
+    for ax, values in ((before, x), (after, x_hat)):
+        ax.axvline(0, color=MUTED, linewidth=1)
+        for unit in range(units):
+            column = values[:, unit].double()
+            ax.plot(column, [unit + 1] * len(column), "o", color=BLUE, alpha=0.25, markersize=4, markeredgewidth=0)
+            ax.plot(column.mean(), unit + 1, "|", color=INK, markersize=17, markeredgewidth=2.2)
+        ax.set(ylim=(units + 0.6, 0.4), yticks=range(1, units + 1), xlabel="value")
+        ax.grid(axis="y", visible=False)
+    before.set_ylabel("unit")
+    after.tick_params(labelleft=False)
+    means, spread = x[:, :units].mean(0), x[:, :units].std(0, correction=0)
+    return fig, (
+        f"Before, the {units} units have means from {means.min():.1f} to {means.max():.1f} and standard deviations "
+        f"from {spread.min():.1f} to {spread.max():.1f}; after, every mean is 0 and every standard deviation 1."
+    )
+
+
+@explore(
+    batch_size=control([2, 4, 8, 16, 32, 64, 128, 256], unit="examples"),
+    image=control([1, 2, 3, 4, 5]),
+)
+def company(batch_size: int = 16, image: int = 1) -> Drawing:
+    """One image in a thousand random batches: what the batch says of the whole, and of the image."""
+    unit = layer_values()[:, 0]
+    population = (unit.mean(), unit.std(correction=0))
+    alone = (unit[image - 1] - population[0]) / population[1]
+    chance = torch.Generator().manual_seed(batch_size)
+    others = torch.randint(len(unit), (1000, batch_size - 1), generator=chance)
+    batches = torch.cat([unit[image - 1].expand(1000, 1), unit[others]], 1)
+    whole = unit[torch.randint(len(unit), (1000, batch_size), generator=chance)]
+    means = (whole.mean(1) - population[0]) / population[1]
+    values = normalize(batches.T, eps=0)[0]  # each batch is a column, its first row our image
+
+    fig, (left, right) = figure("mean of the batch", "our image, normalised", height=3.1)
+    _histogram(left, means, (-2.2, 2.2))
+    _histogram(right, values, (-3, 3))
+    for ax, x, side in ((left, 0, "left"), (right, alone, "left" if alone > 0 else "right")):
+        ax.axvline(x, color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
+        ax.text(
+            x, 0.97, " whole \n data ", transform=ax.get_xaxis_transform(), color=INK, fontsize=9, va="top", ha=side
+        )
+        ax.set_xlabel("standard deviations")
+        ax.set_yticks([])
+        ax.set_ylim(0, 1.55 * ax.get_ylim()[1])
+    inset = right.inset_axes((0.02 if alone > 0 else 0.68, 0.62, 0.3, 0.36))
+    inset.imshow(digits().x_train[image - 1].reshape(8, 8), cmap="gray_r")
+    inset.set(xticks=[], yticks=[])
+    inset.spines[:].set_visible(True)
+    return fig, (
+        f"In batches of {batch_size}, the mean strays from that of the whole data by {means.std():.2f} standard "
+        f"deviations, and our image's normalised value is {values.mean():.2f} ± {values.std():.2f}; "
+        f"by the whole data it would be {alone:.2f}."
+    ).replace("-", "\N{MINUS SIGN}")
+
+
+def _histogram(ax: Axes, values: Tensor, limits: tuple[float, float], bins: int = 44) -> None:
+    ax.hist(values.clamp(*limits).numpy(), bins=np.linspace(*limits, bins + 1), color=BLUE)
+    ax.set_xlim(*limits)
+
+
+@explore(
+    scale=control([-1.0, 0.001, 0.01, 0.1, 1.0, 10.0, 1000.0]),
+    shift=control([-10.0, 0.0, 10.0]),
+    eps=control([0.0, 1e-5, 1e-3], label="epsilon"),
+)
+def thrown_away(scale: float = 10.0, shift: float = 10.0, eps: float = 0.0) -> Drawing:
+    """Scale and shift a unit as you like: what does normalising notice?"""
+    unit = layer_values()[:60, :1]
+    moved = scale * unit + shift
+    x_hat, x_hat_moved = normalize(unit, eps), normalize(moved, eps)
+    largest = (x_hat - x_hat_moved).abs().max()
+
+    fig, (left, right) = figure("what comes in", "what goes out", height=3.2)
+    span = max(moved.max() - moved.min(), 1e-9)
+    left.hist(moved.squeeze().numpy(), bins=18, color=MUTED)
+    left.set(xlabel="scale · x + shift", xlim=(moved.min() - 0.05 * span, moved.max() + 0.05 * span), yticks=[])
+    left.locator_params(axis="x", nbins=3)
+    left.ticklabel_format(useOffset=False)
+    right.plot([-3, 3], [-3, 3], color=FAINT, linewidth=5, solid_capstyle="round")
+    right.plot(x_hat, x_hat_moved, "o", color=BLUE, alpha=0.6, markersize=4.5, markeredgewidth=0)
+    right.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), xlabel="normalised x", ylabel="normalised, moved x")
+    right.text(-2.9, 2.9, "on the line:\nnothing changed", color=MUTED, fontsize=9, va="top")
+    return fig, (
+        f"Scaled by {scale:g} and shifted by {shift:g}, with epsilon {eps:g}, no normalised value of the 60 changes by "
+        f"more than {largest:.1g}: {_verdict(largest)}."
+    ).replace("-", "\N{MINUS SIGN}")
+
+
+def _verdict(largest: Tensor) -> str:
+    if largest < 1e-10:
+        return "rounding, and nothing else"
+    return "you would hardly see it" if largest < 0.02 else "now the move shows"
+
+
+@explore(
+    nonlinearity=list(NETWORKS),
+    layer=control([1, 2, 3], unit="of 3"),
+    is_trained=control([False, True], label="trained"),
+)
+def where_it_stands(nonlinearity: str = "ReLU", layer: int = 2, is_trained: bool = True) -> Drawing:
+    """The two places where BN could stand: before the nonlinearity, or after it."""
+    before = layer_values(nonlinearity, layer, is_trained)
+    after = NONLINEARITIES[nonlinearity.lower()]()(before)
+    fig, axes = figure("before: Wu + b", f"after: {nonlinearity}(Wu + b)", height=3.1)
+    skews = []
+    for ax, values in zip(axes, (before, after), strict=True):
+        standard = normalize(values[:, values.std(0) > 0], eps=0)
+        skews.append((standard**3).mean(0).abs().median())
+        x = np.linspace(-4, 4, 200)
+        ax.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
+        ax.hist(standard.flatten().clamp(-4, 4).numpy(), bins=np.linspace(-4, 4, 49), density=True, color=BLUE)
+        ax.set(xlim=(-4, 4), ylim=(0, 1.0), yticks=[], xlabel="each unit, standardised")
+    axes[0].text(1.15, 0.36, "normal", color=INK, fontsize=9)
+    zeros = (after == 0).double().mean()
+    if zeros > 0.01:
+        axes[1].text(3.8, 0.9, f"{zeros:.0%} are\nexactly 0", color=INK, fontsize=9, ha="right", va="top")
+    return fig, (
+        f"Layer {layer}, {nonlinearity}, {'trained' if is_trained else 'untrained'}: the median unit's skewness is "
+        f"{skews[0]:.2f} before the nonlinearity and {skews[1]:.2f} after it"
+        + (f", where {zeros:.0%} of the values are exactly 0." if zeros > 0.01 else ".")
+    )

@@ -1,0 +1,178 @@
+"""One visual language: how every figure of the book looks, in light and in dark.
+
+An *arm* of an experiment (plain, BN, noisy BN, ...) keeps its colour and its line style in every figure.
+"""
+
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import Collection
+from matplotlib.colors import to_hex, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.text import Text
+from numpy.typing import ArrayLike
+from PIL import Image
+
+WIDTH = 5.4  # inches; text of 10 points is then legible where the figure is shrunk to a 390 px screen
+DPI = 200
+RIGHT = 0.2  # inches of margin
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How one arm of an experiment is named and drawn."""
+
+    label: str
+    colour: str
+    dashes: str | tuple = "-"
+
+
+PAPER, INK, MUTED, FAINT = "#ffffff", "#1f2430", "#626b7a", "#d9dde4"
+
+ARMS = {
+    "plain": Arm("plain", "#bf4c00", (0, (5, 1.6))),
+    "bn": Arm("BN", "#0067b1"),
+    "bn, no scale and shift": Arm("BN, no γ, β", "#00727f", (0, (3, 1))),
+    "noisy": Arm("noisy BN", "#8a3f9b", (0, (6, 1.5, 1.2, 1.5))),
+    "noisy plain": Arm("noise, no BN", "#806000", (0, (1.2, 1.2))),
+    "l1": Arm("l1", "#1a7a3c", (0, (3, 1, 1, 1))),
+    "l2": Arm("l2", "#5f7300", (0, (8, 1.5))),
+    "linf": Arm("l∞", "#a3364e", (0, (2, 2))),
+}
+
+# The Okabe-Ito hues, darkened for white paper (left) and lightened for dark (right).
+DARK = {
+    PAPER: "#14181e",
+    INK: "#e6e9ef",
+    MUTED: "#a0a9b8",
+    FAINT: "#39414d",
+    ARMS["plain"].colour: "#ff9d57",
+    ARMS["bn"].colour: "#5fb8f5",
+    ARMS["bn, no scale and shift"].colour: "#45cfdd",
+    ARMS["noisy"].colour: "#dc9be8",
+    ARMS["noisy plain"].colour: "#e5c14b",
+    ARMS["l1"].colour: "#6fd08a",
+    ARMS["l2"].colour: "#c3d151",
+    ARMS["linf"].colour: "#ff94a6",
+}
+
+matplotlib.rcParams.update(
+    {
+        "font.size": 11,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.titlepad": 8,
+        "axes.labelsize": 11,
+        "xtick.labelsize": 10,
+        "ytick.labelsize": 10,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.titlecolor": INK,
+        "axes.edgecolor": MUTED,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "axes.facecolor": PAPER,
+        "figure.facecolor": PAPER,
+        "savefig.facecolor": PAPER,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": FAINT,
+        "grid.linewidth": 0.7,
+        "lines.linewidth": 2.2,
+        "figure.dpi": DPI,
+        "savefig.dpi": DPI,
+    }
+)
+
+
+def figure(
+    *panels: str, height: float = 3.3, rows: int = 1, left: float = 0.62, bottom: float = 0.55
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of the book's width with one titled panel for each name, and margins fixed in inches.
+
+    >>> fig, (before, after) = figure("before", "after")
+    >>> before.get_title(loc="left")
+    'before'
+    """
+    fig = Figure(figsize=(WIDTH, height))
+    FigureCanvasAgg(fig)
+    columns = -(-len(panels) // rows)
+    axes = fig.subplots(rows, columns, squeeze=False).ravel().tolist()
+    across = (WIDTH - left - RIGHT) / columns
+    down = (height - bottom - 0.36) / rows
+    fig.subplots_adjust(
+        left=left / WIDTH,
+        right=1 - RIGHT / WIDTH,
+        bottom=bottom / height,
+        top=1 - 0.36 / height,
+        wspace=0.62 / (across - 0.62 + 0.62 / columns),
+        hspace=0.85 / (down - 0.85 + 0.85 / rows),
+    )
+    for ax, title in zip(axes, panels, strict=True):
+        ax.set_title(title)
+    return fig, axes
+
+
+def draw_arm(ax: Axes, arm: str, x: ArrayLike, runs: ArrayLike, *, seeds: bool = True) -> None:
+    """Draw the mean over `runs` (seeds, points) in the arm's colour, and with `seeds` each single run behind it."""
+    look, runs = ARMS[arm], np.atleast_2d(runs)
+    if seeds and len(runs) > 1:
+        ax.plot(x, runs.T, color=look.colour, alpha=0.28, linewidth=0.9)
+    ax.plot(x, runs.mean(0), color=look.colour, linestyle=look.dashes)
+
+
+def label(ax: Axes, arm: str, x: float, y: float, text: str = "", **text_settings) -> None:
+    """Write the arm's name, or `text`, at (x, y) in the arm's colour: a direct label in place of a legend."""
+    look = ARMS[arm]
+    settings = {"color": look.colour, "fontweight": "bold", **text_settings}
+    ax.text(x, y, text or look.label, **settings)
+
+
+def label_ends(ax: Axes, ends: dict[str, float], gap: float) -> None:
+    """Name each arm at the right end of its line, `ends[arm]`; names nearer than `gap` of the axis move apart."""
+    below = -np.inf
+    for arm, y in sorted(ends.items(), key=lambda end: end[1]):
+        _, height = ax.transAxes.inverted().transform(ax.transData.transform((0, y)))
+        below = max(height, below + gap)
+        label(ax, arm, 1, below, f" {ARMS[arm].label}", va="center", transform=ax.transAxes)
+
+
+def _dark(colour) -> tuple[float, float, float, float] | str:
+    """The dark counterpart of a colour of the palette, with its opacity; another colour stays as it is."""
+    if isinstance(colour, str) and colour in ("none", "auto"):
+        return colour
+    *_, alpha = to_rgba(colour)
+    return to_rgba(DARK.get(to_hex(colour), colour), alpha)
+
+
+def darken(fig: Figure) -> Figure:
+    """Exchange, in place, every colour of the palette for its dark counterpart; images and colour maps stay."""
+    for artist in fig.findobj():
+        if isinstance(artist, Text):
+            artist.set_color(_dark(artist.get_color()))
+        elif isinstance(artist, Line2D):
+            artist.set_color(_dark(artist.get_color()))
+            artist.set_markerfacecolor(_dark(artist.get_markerfacecolor()))
+            artist.set_markeredgecolor(_dark(artist.get_markeredgecolor()))
+        elif isinstance(artist, Patch):
+            artist.set_edgecolor(_dark(artist.get_edgecolor()))
+            artist.set_facecolor(_dark(artist.get_facecolor()))
+        elif isinstance(artist, Collection) and artist.get_array() is None:
+            artist.set_edgecolor([_dark(colour) for colour in artist.get_edgecolor()])
+            artist.set_facecolor([_dark(colour) for colour in artist.get_facecolor()])
+    return fig
+
+
+def render(fig: Figure) -> Image.Image:
+    """Draw the figure with Agg into an RGB picture."""
+    canvas = fig.canvas
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

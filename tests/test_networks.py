@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from utils.batchnorm import BatchNorm1d
-from utils.networks import NONLINEARITIES, NORMS, initialized, mlp, preactivations
+from utils.batchnorm import BatchNorm1d, BatchNorm2d
+from utils.networks import NONLINEARITIES, NORMS, initialized, mlp, preactivations, vgg
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -58,3 +58,17 @@ def test_wrong_names_say_what_was_expected():
             mlp([4, 8, 3], **wrong)
     with pytest.raises(ValueError, match=r"sizes: expected .*got \[4\]"):
         mlp([4])
+
+
+def test_the_vgg_halves_the_image_after_every_second_convolution():
+    net, x = vgg(depth=6, width=8, norm="bn"), torch.rand(2, 1, 14, 14)
+    sizes = [tuple(values.shape[1:]) for values in preactivations(net, x)]
+    assert sizes == 2 * [(8, 14, 14)] + 2 * [(16, 7, 7)] + 2 * [(16, 3, 3)] + [(10,)]
+    assert sum(isinstance(layer, BatchNorm2d) for layer in net) == 6
+
+
+def test_without_a_nonlinearity_a_network_is_one_linear_map():
+    net = mlp([3, 5, 5, 2], nonlinearity="none")
+    product = net[4].weight @ net[2].weight @ net[0].weight
+    x = torch.rand(7, 3)
+    assert_close(net(x), x @ product.T)

@@ -1,5 +1,7 @@
 """Training: a run is a pure function of settings and seed, and a divergence is a result."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -43,9 +45,11 @@ def test_looks_are_spread_from_the_first_state_to_the_last():
     run = fresh(SMALL, 0)
     assert run.looked.tolist() == [0, 10, 20, 30]
     assert run.loss.shape == run.accuracy.shape == (30,)
-    assert run.gamma.shape == run.beta.shape == (4, 2, 20)
-    assert (run.gamma[0] == 1).all()
-    assert (run.gamma[-1] != 1).any()
+    assert len(run.gamma) == len(run.beta) == 2
+    for gamma, beta in zip(run.gamma, run.beta, strict=True):
+        assert gamma.shape == beta.shape == (4, 20)
+        assert (gamma[0] == 1).all()
+        assert (gamma[-1] != 1).any()
 
 
 def test_a_divergence_is_a_result():
@@ -102,3 +106,37 @@ def test_watched_statistics_are_those_that_the_layer_runs_on():
     assert norm.running_var[5].item() == pytest.approx(var, rel=1e-4)
     assert watched.mean.shape == watched.batch_mean.shape == (30,)
     assert np.abs(watched.mean - watched.batch_mean).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings("bn", depth=4, width=8, nonlinearity="relu", data="fashion", steps=60, lr=0.1),
+        Settings("bn", nonlinearity="relu", data="fashion, flat", steps=60, lr=0.1),
+    ],
+)
+def test_images_of_clothes_are_learned_too(settings):
+    run = fresh(settings, 0)
+    assert run.test_accuracy[0] < 0.2 < 0.5 < run.test_accuracy[-1]
+    assert run.test_loss[-1] < run.test_loss[0]
+
+
+def test_the_deep_linear_network_falls_by_full_batch_descent():
+    settings = Settings(depth=24, width=10, nonlinearity="none", data="linear map", batch_size=0, lr=1e-7, steps=50)
+    run = fresh(settings, 0)
+    assert (np.diff(run.loss) < 0).all()  # the whole batch each time, so the loss cannot but fall
+    assert np.isnan(run.accuracy).all()
+
+
+def test_dropout_momentum_and_fewer_examples_change_the_run():
+    plain = fresh(SMALL, 0)
+    for change in ({"dropout": 0.5}, {"momentum": 0.9}, {"examples": 100}):
+        assert not np.array_equal(plain.loss, fresh(replace(SMALL, **change), 0).loss), change
+    few = Settings(examples=100).task()
+    assert len(few.x_train) == len(few.y_train) == 100
+    assert len(few.x_test) == 360
+
+
+def test_unknown_data_say_what_was_expected():
+    with pytest.raises(ValueError, match=r"data: expected one of .*digits.* got 'mnist'"):
+        Settings(data="mnist").task()

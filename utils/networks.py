@@ -1,4 +1,7 @@
-"""The networks of the book; what normalises their layers is a parameter."""
+"""The networks of the book; what normalises their layers is a parameter.
+
+Every network is a plain sequence that you can walk through: Wu + b, then the norm, then the nonlinearity.
+"""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -6,15 +9,18 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from utils.batchnorm import BatchNorm1d
+from utils.batchnorm import BatchNorm1d, BatchNorm2d
 
-NORMS: dict[str, Callable[[int], nn.Module] | None] = {
+Norm = Callable[[int, bool], nn.Module]  # (width, whether it stands on images) -> the layer
+
+NORMS: dict[str, Norm | None] = {
     "plain": None,
-    "bn": BatchNorm1d,
-    "bn, no scale and shift": lambda width: BatchNorm1d(width, affine=False),
-    "torch": nn.BatchNorm1d,
+    "bn": lambda width, images: (BatchNorm2d if images else BatchNorm1d)(width),
+    "bn, no scale and shift": lambda width, images: (BatchNorm2d if images else BatchNorm1d)(width, affine=False),
+    "torch": lambda width, images: (nn.BatchNorm2d if images else nn.BatchNorm1d)(width),
 }
-NONLINEARITIES = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
+NONLINEARITIES = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "none": nn.Identity}
+LINEAR = (nn.Linear, nn.Conv2d)
 
 
 def mlp(
@@ -23,8 +29,9 @@ def mlp(
     nonlinearity: str = "sigmoid",
     init: str | float = "glorot",
     generator: torch.Generator | None = None,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
-    """Build a fully connected network whose hidden layers are Wu + b, then `norm`, then the nonlinearity.
+    """Build a fully connected network: hidden layers of the widths `sizes[1:-1]`, then scores.
 
     >>> mlp([64, 100, 10], norm="bn")
     Sequential(
@@ -35,24 +42,60 @@ def mlp(
     )
 
     A normalised layer has no bias b, since normalising would take it out again and beta replaces it (Ioffe &
-    Szegedy 2015, section 3.2). `sizes` are the widths from input to output; `init` is "glorot", "he" or the standard
-    deviation of a normal distribution. Raises ValueError for an unknown name or fewer than two sizes.
+    Szegedy 2015, section 3.2). `init` is "glorot", "he" or the standard deviation of a normal distribution; `dropout`
+    is the share of a hidden layer's outputs that training sets to zero. With `nonlinearity="none"` this is the deep
+    linear network of Santurkar et al. 2018. Raises ValueError for an unknown name or fewer than two sizes.
     """
-    for given, known, what in ((norm, NORMS, "norm"), (nonlinearity, NONLINEARITIES, "nonlinearity")):
-        if given not in known:
-            raise ValueError(f"{what}: expected one of {list(known)}, got {given!r}")
     if len(sizes) < 2:
         raise ValueError(f"sizes: expected an input and an output width at least, got {list(sizes)}")
-    make, layers = NORMS[norm], []
+    layers = []
     for wide_in, wide_out in pairwise(sizes[:-1]):
-        layers.append(initialized(nn.Linear(wide_in, wide_out, bias=make is None), init, generator))
-        layers += [make(wide_out)] if make else []
-        layers.append(NONLINEARITIES[nonlinearity]())
+        linear = initialized(nn.Linear(wide_in, wide_out, bias=NORMS.get(norm) is None), init, generator)
+        layers += [linear, *_after(wide_out, norm, nonlinearity, images=False)]
+        layers += [nn.Dropout(dropout)] if dropout else []
     return nn.Sequential(*layers, initialized(nn.Linear(*sizes[-2:]), init, generator))
 
 
+def vgg(
+    depth: int,
+    width: int = 8,
+    norm: str = "plain",
+    nonlinearity: str = "relu",
+    init: str | float = "glorot",
+    generator: torch.Generator | None = None,
+) -> nn.Sequential:
+    """Build a small VGG-like network for images of one channel and ten classes.
+
+    `depth` 3x3 convolutions; after every second one the image is halved, and the first time the channels double,
+    from `width`. Then the mean over what is left of the image, and ten scores.
+
+    >>> vgg(depth=4, width=8)(torch.zeros(5, 1, 14, 14)).shape   # (N, C, H, W) -> (N, 10)
+    torch.Size([5, 10])
+    """
+    layers, channels = [], 1
+    for place in range(depth):
+        wide = width if place < 2 else 2 * width
+        conv = nn.Conv2d(channels, wide, 3, padding=1, bias=NORMS.get(norm) is None)
+        layers += [initialized(conv, init, generator), *_after(wide, norm, nonlinearity, images=True)]
+        layers += [nn.MaxPool2d(2)] if place in (1, 3) else []
+        channels = wide
+    last = initialized(nn.Linear(channels, 10), init, generator)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
+
+
+def _after(width: int, norm: str, nonlinearity: str, images: bool) -> list[nn.Module]:
+    """What follows Wu + b: the norm, if any, and the nonlinearity."""
+    for given, known, what in ((norm, NORMS, "norm"), (nonlinearity, NONLINEARITIES, "nonlinearity")):
+        if given not in known:
+            raise ValueError(f"{what}: expected one of {list(known)}, got {given!r}")
+    make = NORMS[norm]
+    return [*([make(width, images)] if make else []), NONLINEARITIES[nonlinearity]()]
+
+
 @torch.no_grad()
-def initialized(layer: nn.Linear, init: str | float, generator: torch.Generator | None = None) -> nn.Linear:
+def initialized(
+    layer: nn.Linear | nn.Conv2d, init: str | float, generator: torch.Generator | None = None
+) -> nn.Linear | nn.Conv2d:
     """Draw a layer's weights anew, in place, and set its bias to zero.
 
     "glorot": uniform, variance 2 / (in + out) (Glorot & Bengio 2010); "he": normal, variance 2 / in (He et al. 2015);
@@ -76,7 +119,7 @@ def initialized(layer: nn.Linear, init: str | float, generator: torch.Generator 
 
 @torch.no_grad()
 def preactivations(net: nn.Sequential, x: Tensor) -> list[Tensor]:
-    """Return what each linear layer of `net` gives for the batch `x`: Wu + b, before norm and nonlinearity.
+    """Return what each linear or convolutional layer gives for the batch `x`: Wu + b, before norm and nonlinearity.
 
     Running statistics stay as they are, and a normalised layer uses the batch's own statistics.
 
@@ -88,7 +131,7 @@ def preactivations(net: nn.Sequential, x: Tensor) -> list[Tensor]:
     net.train()
     for layer in net:
         x = layer(x)
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, LINEAR):
             given.append(x)
     for name, buffer in net.named_buffers():
         buffer.copy_(kept[name])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -9,45 +10,99 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils.data import digits
-from utils.networks import mlp, preactivations
+from utils.data import Split, digits, fashion_mnist
+from utils.networks import mlp, preactivations, vgg
 from utils.progress import each, steps
 from utils.runs import kept
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is trained, and how: a fully connected network on the digits, by plain SGD."""
+    """What is trained, on what, and how: plain SGD, or SGD with momentum."""
 
     norm: str = "plain"
     depth: int = 3  # hidden layers
-    width: int = 100
+    width: int = 100  # units a hidden layer; channels of the first convolution
     nonlinearity: str = "sigmoid"
     init: str | float = "glorot"
     lr: float = 0.1
-    batch_size: int = 60
+    batch_size: int = 60  # 0 for all data at once
     steps: int = 600
-    looks: int = 25  # how often to look at test accuracy, gamma and beta
+    looks: int = 25  # how often to look at the test data, gamma and beta
+    data: str = "digits"
+    momentum: float = 0.0
+    dropout: float = 0.0
+    examples: int = 0  # train on the first so many only; 0 for all
 
     def network(self, seed: int) -> nn.Sequential:
-        """Build the untrained network of this seed.
+        """Build the untrained network of this seed: a VGG for images, else a fully connected one.
 
         >>> len(Settings(depth=2).network(seed=0))
         5
         """
-        sizes = [64, *[self.width] * self.depth, 10]
-        return mlp(sizes, self.norm, self.nonlinearity, self.init, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        if self.data == "fashion":
+            return vgg(self.depth, self.width, self.norm, self.nonlinearity, self.init, generator)
+        wide_in, wide_out = {"digits": (64, 10), "fashion, flat": (196, 10), "linear map": (10, 10)}[self.data]
+        sizes = [wide_in, *[self.width] * self.depth, wide_out]
+        return mlp(sizes, self.norm, self.nonlinearity, self.init, generator, self.dropout)
+
+    def task(self) -> Split:
+        """Return the data to train and test on.
+
+        "digits" (8x8, flat), "fashion" (Fashion-MNIST, 14x14), the same "fashion, flat", or "linear map": 1,000
+        Gaussian x in ten dimensions and A x, A a Gaussian matrix (Santurkar et al. 2018, the deep linear network).
+        Raises ValueError for another name.
+
+        >>> Settings(data="linear map").task().y_train.shape
+        torch.Size([1000, 10])
+        """
+        if self.data not in DATA:
+            raise ValueError(f"data: expected one of {list(DATA)}, got {self.data!r}")
+        x, y, *test = DATA[self.data]()
+        many = self.examples or len(x)
+        return Split(x[:many], y[:many], *test)
+
+    def loss(self, given: Tensor, wanted: Tensor) -> Tensor:
+        """Cross-entropy in nats, the mean over the batch; for the linear map, the sum of squares.
+
+        >>> Settings().loss(torch.zeros(5, 10), torch.zeros(5, dtype=int))
+        tensor(2.3026)
+        """
+        if self.data == "linear map":
+            return F.mse_loss(given, wanted, reduction="sum")
+        return F.cross_entropy(given, wanted)
+
+
+def _linear_map() -> Split:
+    chance = torch.Generator().manual_seed(0)
+    x, a = torch.randn(1000, 10, generator=chance), torch.randn(10, 10, generator=chance)
+    return Split(x, x @ a.T, x, x @ a.T)
+
+
+def _flat() -> Split:
+    x, y, x_test, y_test = fashion_mnist(size=14)
+    return Split(x.flatten(1), y, x_test.flatten(1), y_test)
+
+
+DATA = {
+    "digits": cache(digits),
+    "fashion": cache(lambda: fashion_mnist(size=14)),
+    "fashion, flat": cache(_flat),
+    "linear map": cache(_linear_map),
+}
 
 
 class Run(NamedTuple):
     """What a run gives: plain arrays. Where it diverged, they end there."""
 
-    loss: np.ndarray  # (steps,) cross-entropy of each mini-batch, in nats
+    loss: np.ndarray  # (steps,) of each mini-batch
     accuracy: np.ndarray  # (steps,) on each mini-batch, before its update
     looked: np.ndarray  # (looks,) the steps after which it was looked at
     test_accuracy: np.ndarray  # (looks,)
-    gamma: np.ndarray  # (looks, hidden layers, width), or empty
-    beta: np.ndarray  # the same
+    test_loss: np.ndarray  # (looks,)
+    gamma: list[np.ndarray]  # for each normalised layer (looks, width)
+    beta: list[np.ndarray]  # the same
     diverged_at: int | None  # the update at which the loss was no longer finite
     state: dict[str, np.ndarray]  # the trained network's state dict
 
@@ -69,18 +124,20 @@ def train(settings: Settings, seed: int) -> Run:
 
 
 def _train(settings: Settings, seed: int) -> Run:
-    data = digits()
+    test = settings.task()[2:]
     look_at = set(np.linspace(0, settings.steps, settings.looks).round().astype(int).tolist())
     losses, accuracies, looks = [], [], []
     for update in updates(settings, seed):
         losses.append(update.loss)
         accuracies.append(update.accuracy)
         if update.step in look_at or not np.isfinite(update.loss):
-            looks.append((update.step, *_look(update.net, data.x_test, data.y_test)))
-    looked, test_accuracy, gamma, beta = (np.array(column) for column in zip(*looks, strict=True))
+            looks.append((update.step, *_look(settings, update.net, *test)))
     state = {name: value.numpy() for name, value in update.net.state_dict().items()}
     diverged_at = None if np.isfinite(update.loss) else update.step
-    return Run(np.array(losses[1:]), np.array(accuracies[1:]), looked, test_accuracy, gamma, beta, diverged_at, state)
+    looked, accuracy, loss, gamma, beta = zip(*looks, strict=True)
+    gamma, beta = ([np.array(layer) for layer in zip(*each_look, strict=True)] for each_look in (gamma, beta))
+    numbers = (np.array(column) for column in (losses[1:], accuracies[1:], looked, accuracy, loss))
+    return Run(*numbers, gamma, beta, diverged_at, state)
 
 
 class Update(NamedTuple):
@@ -98,32 +155,38 @@ def updates(settings: Settings, seed: int) -> Iterator[Update]:
     >>> [update.step for update in updates(Settings(steps=2), seed=0)]
     [0, 1, 2]
     """
-    data, net = digits(), settings.network(seed)
-    optimizer = torch.optim.SGD(net.parameters(), lr=settings.lr)
+    net, (images, labels, *_) = settings.network(seed), settings.task()
+    optimizer = torch.optim.SGD(net.parameters(), lr=settings.lr, momentum=settings.momentum)
     batches = torch.Generator().manual_seed(seed)
     yield Update(0, net, 0.0, 0.0)
     for step in steps(settings.steps):
-        batch = torch.randint(len(data.x_train), (settings.batch_size,), generator=batches)
-        x, y = data.x_train[batch], data.y_train[batch]
+        x, y = images, labels
+        if settings.batch_size:
+            batch = torch.randint(len(images), (settings.batch_size,), generator=batches)
+            x, y = images[batch], labels[batch]
         scores = net(x)
-        loss = F.cross_entropy(scores, y)
+        loss = settings.loss(scores, y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        yield Update(step + 1, net, loss.item(), (scores.argmax(1) == y).float().mean().item())
+        yield Update(step + 1, net, loss.item(), _accuracy(scores, y))
         if not loss.isfinite():
             return
 
 
+def _accuracy(scores: Tensor, y: Tensor) -> float:
+    return (scores.argmax(1) == y).float().mean().item() if y.dim() == 1 else float("nan")
+
+
 @torch.no_grad()
-def _look(net: nn.Sequential, x: Tensor, y: Tensor) -> tuple[float, np.ndarray, np.ndarray]:
-    """Test accuracy in evaluation mode, and the gamma and beta of every normalised layer."""
+def _look(settings: Settings, net: nn.Sequential, x: Tensor, y: Tensor) -> tuple[float, float, list, list]:
+    """Accuracy and loss on the test data in evaluation mode, and the gamma and beta of every normalised layer."""
     net.eval()
-    accuracy = (net(x).argmax(1) == y).float().mean().item()
+    scores = net(x)
     net.train()
-    norms = [layer for layer in net if getattr(layer, "running_mean", None) is not None and layer.affine]
+    norms = [layer for layer in net if hasattr(layer, "running_mean") and layer.affine]
     gamma, beta = ([getattr(layer, name).numpy().copy() for layer in norms] for name in ("weight", "bias"))
-    return accuracy, np.array(gamma), np.array(beta)
+    return _accuracy(scores, y), settings.loss(scores, y).item(), gamma, beta
 
 
 def trained(settings: Settings, seed: int = 0) -> nn.Sequential:
@@ -166,11 +229,11 @@ def watch_statistics(settings: Settings, seed: int, layer: int = 1, unit: int = 
     >>> watched.batch_mean.shape
     (5,)
     """
-    data, batch, whole = digits(), [], []
+    images, batch, whole = settings.task().x_train, [], []
 
     def record(_: nn.Module, inputs: tuple[Tensor]) -> None:
         values = inputs[0].detach()[:, unit]
-        seen = whole if len(values) == len(data.x_train) else batch
+        seen = whole if len(values) == len(images) else batch
         seen.append((values.mean().item(), values.var(correction=0).item()))
 
     for update in updates(settings, seed):
@@ -178,5 +241,5 @@ def watch_statistics(settings: Settings, seed: int, layer: int = 1, unit: int = 
             norms = [module for module in update.net if hasattr(module, "running_mean")]
             norms[layer - 1].register_forward_pre_hook(record)
         if update.step < settings.steps:
-            preactivations(update.net, data.x_train)
+            preactivations(update.net, images)
     return Watched(*np.array(batch).T, *np.array(whole).T)

@@ -70,7 +70,7 @@ def sigmoid_range(gamma: float = 1.0, beta: float = 0.0) -> Drawing:
 def learned(step: int = STEPS, layer: int = 3, nonlinearity: str = "sigmoid") -> Drawing:
     """What a network learns for γ and β: each dot is one of the layer's 100 units."""
     run = train(NETWORKS[nonlinearity], seed=0)
-    gamma, beta = run.gamma[:, layer - 1], run.beta[:, layer - 1]
+    gamma, beta = run.gamma[layer - 1], run.beta[layer - 1]
     now = int(np.searchsorted(run.looked, step))
 
     fig, (left, right) = figure("one dot a unit", "middle 70 % of units", height=3.3)

@@ -124,6 +124,7 @@ function live({ model, el }) {
   };
   const ask = (key, value) => {
     model.set(key, value);
+    model.set("progress", 0); // back at 1, this move has ended, even where picture and error are the same as before
     model.save_changes();
     rest();
     waiting = setTimeout(() => {
@@ -147,7 +148,9 @@ function live({ model, el }) {
     if (!error.hidden) rest();
   };
   const advance = () => {
-    if (model.get("progress") < 1) bar.value = model.get("progress");
+    const done = model.get("progress");
+    if (done === 1) rest();
+    else if (done > 0) bar.value = done;
   };
   controls(root, (state) => ask("state", state));
   model.on("change:drawn", draw);

@@ -17,6 +17,7 @@ import io
 import itertools
 import json
 import os
+import re
 import threading
 import time
 import traceback
@@ -34,7 +35,7 @@ import traitlets
 from PIL import Image
 
 from utils.progress import Cancelled, listening
-from utils.style import darken, render
+from utils.style import MINUS, darken, number, render
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,15 +73,15 @@ class Control:
     def text(self, value: Any) -> str:
         """How a value reads, with its unit.
 
-        >>> Control((16, 60_000), "batch size", "examples").text(60_000)
-        '60,000 examples'
+        >>> Control((1, 60_000), "batch size", "examples").text(60_000), Control((1, 2), "depth", "layers").text(1)
+        ('60,000 examples', '1 layer')
         """
         if isinstance(value, bool):
             return "on" if value else "off"
         if isinstance(value, str):
             return value
-        number = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-        return f"{number} {self.unit}".strip().replace("-", "\N{MINUS SIGN}")
+        unit = self.unit.removesuffix("s") if value == 1 else self.unit
+        return f"{number(value)} {unit}".strip()
 
 
 def control(values: Sequence | bool, label: str = "", unit: str = "", plays: bool = False) -> Control:
@@ -182,7 +183,7 @@ def _checked(name: str, drawing: Any) -> Drawing:
     figure, sentence = drawing if isinstance(drawing, tuple) and len(drawing) == 2 else (None, None)
     if not (hasattr(figure, "savefig") and isinstance(sentence, str) and sentence.strip()):
         raise TypeError(f"{name}: expected a figure and its sentence, got {type(drawing).__name__} {drawing!r:.80}")
-    return figure, sentence
+    return figure, re.sub(r"(?<![\w.])-(?=[\d.])", MINUS, sentence)
 
 
 def _encode(image: Image.Image, format: str) -> bytes:

@@ -21,6 +21,7 @@ from PIL import Image
 WIDTH = 5.4  # inches; text of 10 points is then legible where the figure is shrunk to a 390 px screen
 DPI = 200
 RIGHT = 0.2  # inches of margin
+MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Arm:
 
 
 PAPER, INK, MUTED, FAINT = "#ffffff", "#1f2430", "#626b7a", "#d9dde4"
+DATA = "#51688f"  # data that belong to no arm
 
 ARMS = {
     "plain": Arm("plain", "#bf4c00", (0, (5, 1.6))),
@@ -51,6 +53,7 @@ DARK = {
     INK: "#e6e9ef",
     MUTED: "#a0a9b8",
     FAINT: "#39414d",
+    DATA: "#8fa9d3",
     ARMS["plain"].colour: "#ff9d57",
     ARMS["bn"].colour: "#5fb8f5",
     ARMS["bn, no scale and shift"].colour: "#45cfdd",
@@ -143,6 +146,21 @@ def label_ends(ax: Axes, ends: dict[str, float], gap: float) -> None:
         _, height = ax.transAxes.inverted().transform(ax.transData.transform((0, y)))
         below = max(height, below + gap)
         label(ax, arm, 1, below, f" {ARMS[arm].label}", va="center", transform=ax.transAxes)
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Write a number as a reader expects it: a true minus sign, no "-0", powers of ten as powers.
+
+    >>> number(-0.25), number(60_000), number(1e-05), number(4.4e-16, 1), number(-0.0001 * 0)
+    ('−0.25', '60,000', '10⁻⁵', '4·10⁻¹⁶', '0')
+    """
+    if isinstance(value, int) or (abs(value) >= 1000 and float(value).is_integer()):
+        return f"{value:,.0f}".replace("-", MINUS)
+    mantissa, _, exponent = f"{value + 0.0:.{digits}g}".partition("e")
+    if exponent:
+        power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return power if mantissa == "1" else f"{mantissa}·{power}".replace("-", MINUS)
+    return mantissa.replace("-", MINUS)
 
 
 def _dark(colour) -> tuple[float, float, float, float] | str:

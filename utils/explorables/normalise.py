@@ -11,10 +11,9 @@ from utils.batchnorm import normalize
 from utils.data import digits
 from utils.explore import Drawing, control, explore, picture
 from utils.networks import NONLINEARITIES, preactivations
-from utils.style import ARMS, FAINT, INK, MUTED, figure
+from utils.style import DATA, FAINT, INK, MUTED, figure, number
 from utils.training import Settings, trained
 
-BLUE = ARMS["bn"].colour
 NETWORKS = {
     "ReLU": Settings(nonlinearity="relu", init="he", lr=0.1),
     "tanh": Settings(nonlinearity="tanh", lr=0.1),
@@ -44,9 +43,9 @@ def before_and_after(x: Tensor, x_hat: Tensor, units: int = 6) -> Drawing:
         ax.axvline(0, color=MUTED, linewidth=1)
         for unit in range(units):
             column = values[:, unit].double()
-            ax.plot(column, [unit + 1] * len(column), "o", color=BLUE, alpha=0.25, markersize=4, markeredgewidth=0)
-            ax.plot(column.mean(), unit + 1, "|", color=INK, markersize=17, markeredgewidth=2.2)
-        ax.set(ylim=(units + 0.6, 0.4), yticks=range(1, units + 1), xlabel="value")
+            ax.plot(column, [unit] * len(column), "o", color=DATA, alpha=0.25, markersize=4, markeredgewidth=0)
+            ax.plot(column.mean(), unit, "|", color=INK, markersize=17, markeredgewidth=2.2)
+        ax.set(ylim=(units - 0.4, -0.6), yticks=range(units), xlabel="value")
         ax.grid(axis="y", visible=False)
     before.set_ylabel("unit")
     after.tick_params(labelleft=False)
@@ -67,8 +66,9 @@ def company(batch_size: int = 16, image: int = 1) -> Drawing:
     population = (unit.mean(), unit.std(correction=0))
     alone = (unit[image - 1] - population[0]) / population[1]
     chance = torch.Generator().manual_seed(batch_size)
-    others = torch.randint(len(unit), (1000, batch_size - 1), generator=chance)
-    batches = torch.cat([unit[image - 1].expand(1000, 1), unit[others]], 1)
+    others = torch.cat([unit[: image - 1], unit[image:]])
+    companions = others[torch.randint(len(others), (1000, batch_size - 1), generator=chance)]
+    batches = torch.cat([unit[image - 1].expand(1000, 1), companions], 1)
     whole = unit[torch.randint(len(unit), (1000, batch_size), generator=chance)]
     means = (whole.mean(1) - population[0]) / population[1]
     values = normalize(batches.T, eps=0)[0]  # each batch is a column, its first row our image
@@ -90,13 +90,17 @@ def company(batch_size: int = 16, image: int = 1) -> Drawing:
     inset.spines[:].set_visible(True)
     return fig, (
         f"In batches of {batch_size}, the mean strays from that of the whole data by {means.std():.2f} standard "
-        f"deviations, and our image's normalised value is {values.mean():.2f} ± {values.std():.2f}; "
-        f"by the whole data it would be {alone:.2f}."
-    ).replace("-", "\N{MINUS SIGN}")
+        f"deviations, and our image's normalised value is {_fixed(values.mean())} ± {values.std():.2f}; "
+        f"by the whole data it would be {_fixed(alone)}."
+    )
+
+
+def _fixed(value: Tensor) -> str:
+    return f"{round(value.item(), 2) + 0.0:.2f}"  # and never "-0.00"
 
 
 def _histogram(ax: Axes, values: Tensor, limits: tuple[float, float], bins: int = 44) -> None:
-    ax.hist(values.clamp(*limits).numpy(), bins=np.linspace(*limits, bins + 1), color=BLUE)
+    ax.hist(values.clamp(*limits).numpy(), bins=np.linspace(*limits, bins + 1), color=DATA)
     ax.set_xlim(*limits)
 
 
@@ -119,19 +123,24 @@ def thrown_away(scale: float = 10.0, shift: float = 10.0, eps: float = 0.0) -> D
     left.locator_params(axis="x", nbins=3)
     left.ticklabel_format(useOffset=False)
     right.plot([-3, 3], [-3, 3], color=FAINT, linewidth=5, solid_capstyle="round")
-    right.plot(x_hat, x_hat_moved, "o", color=BLUE, alpha=0.6, markersize=4.5, markeredgewidth=0)
+    right.plot(x_hat, x_hat_moved, "o", color=DATA, alpha=0.6, markersize=4.5, markeredgewidth=0)
     right.set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), xlabel="normalised x", ylabel="normalised, moved x")
     right.text(-2.9, 2.9, "on the line:\nnothing changed", color=MUTED, fontsize=9, va="top")
     return fig, (
-        f"Scaled by {scale:g} and shifted by {shift:g}, with epsilon {eps:g}, no normalised value of the 60 changes by "
-        f"more than {largest:.1g}: {_verdict(largest)}."
-    ).replace("-", "\N{MINUS SIGN}")
+        f"Scaled by {number(scale)} and shifted by {number(shift)}, the unit has variance "
+        f"{number(moved.var(correction=0).item(), 3)}. With ε = {number(eps)}, the largest difference among the 60 "
+        f"normalised values is {number(largest.item(), 1)}: {_verdict(scale, shift, largest)}."
+    )
 
 
-def _verdict(largest: Tensor) -> str:
+def _verdict(scale: float, shift: float, largest: Tensor) -> str:
+    if (scale, shift) == (1, 0):
+        return "nothing was moved"
+    if scale < 0:
+        return "every sign is turned round"
     if largest < 1e-10:
         return "rounding, and nothing else"
-    return "you would hardly see it" if largest < 0.02 else "now the move shows"
+    return "you would hardly see it" if largest < 0.02 else "ε now matters"
 
 
 @explore(
@@ -150,14 +159,14 @@ def where_it_stands(nonlinearity: str = "ReLU", layer: int = 2, is_trained: bool
         skews.append((standard**3).mean(0).abs().median())
         x = np.linspace(-4, 4, 200)
         ax.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
-        ax.hist(standard.flatten().clamp(-4, 4).numpy(), bins=np.linspace(-4, 4, 49), density=True, color=BLUE)
+        ax.hist(standard.flatten().clamp(-4, 4).numpy(), bins=np.linspace(-4, 4, 49), density=True, color=DATA)
         ax.set(xlim=(-4, 4), ylim=(0, 1.0), yticks=[], xlabel="each unit, standardised")
     axes[0].text(1.15, 0.36, "normal", color=INK, fontsize=9)
     zeros = (after == 0).double().mean()
     if zeros > 0.01:
-        axes[1].text(3.8, 0.9, f"{zeros:.0%} are\nexactly 0", color=INK, fontsize=9, ha="right", va="top")
+        axes[1].text(3.8, 0.9, f"{zeros:.0%} were\nexactly 0", color=INK, fontsize=9, ha="right", va="top")
     return fig, (
-        f"Layer {layer}, {nonlinearity}, {'trained' if is_trained else 'untrained'}: the median unit's skewness is "
-        f"{skews[0]:.2f} before the nonlinearity and {skews[1]:.2f} after it"
+        f"Layer {layer}, {nonlinearity}, {'trained' if is_trained else 'untrained'}: the median unit's skewness "
+        f"(without its sign) is {skews[0]:.2f} before the nonlinearity and {skews[1]:.2f} after it"
         + (f", where {zeros:.0%} of the values are exactly 0." if zeros > 0.01 else ".")
     )

@@ -9,7 +9,7 @@ from utils.batchnorm import normalize
 from utils.data import digits
 from utils.explore import Drawing, control, explore
 from utils.networks import preactivations
-from utils.style import ARMS, INK, MUTED, draw_arm, figure, label_ends
+from utils.style import ARMS, DATA, INK, MUTED, draw_arm, figure, label_ends
 from utils.training import Settings, train, train_all, trained, watch_statistics
 
 BLUE = ARMS["bn"].colour
@@ -47,19 +47,19 @@ def sigmoid_range(gamma: float = 1.0, beta: float = 0.0) -> Drawing:
 
     fig, (left, right) = figure("sigmoid and its input", "its output", height=3.1)
     x = np.linspace(-10, 10, 400)
-    counts, edges = np.histogram(z.clip(-10, 10), bins=80, range=(-10, 10))
-    left.bar(edges[:-1], 0.45 * counts / counts.max(), width=0.25, align="edge", color=BLUE, alpha=0.45)
+    counts, edges = np.histogram(z, bins=80, range=(-10, 10))
+    left.stairs(0.45 * counts / counts.max(), edges, fill=True, color=DATA, alpha=0.7)
     left.plot(x, 1 / (1 + np.exp(-x)), color=INK)
     ends = np.quantile(z, [0.01, 0.99])
-    left.plot(ends, slope * ends + height, color=ARMS["plain"].colour, linewidth=1.8, linestyle=(0, (4, 2)))
-    left.text(-9.6, 0.72, "best straight\nline", color=ARMS["plain"].colour, fontsize=9)
+    left.plot(ends, slope * ends + height, color=MUTED, linewidth=2, linestyle=(0, (2, 1)))
+    left.text(-9.6, 0.72, "dashed: best\nstraight line", color=MUTED, fontsize=9)
     left.set(xlim=(-10, 10), ylim=(0, 1.02), xlabel="γ · normalised x + β")
-    right.hist(out, bins=40, range=(0, 1), color=BLUE)
+    right.hist(out, bins=40, range=(0, 1), color=DATA)
     right.set(xlim=(0, 1), xlabel="sigmoid's output", yticks=[])
     return fig, (
         f"With γ = {gamma:g} and β = {beta:g}, a straight line explains {straight:.1%} of the variance of the output, "
         f"and {np.mean((out < 0.05) | (out > 0.95)):.0%} of the outputs are within 0.05 of 0 or 1."
-    ).replace("-", "\N{MINUS SIGN}")
+    )
 
 
 @explore(
@@ -69,11 +69,11 @@ def sigmoid_range(gamma: float = 1.0, beta: float = 0.0) -> Drawing:
 )
 def learned(step: int = STEPS, layer: int = 3, nonlinearity: str = "sigmoid") -> Drawing:
     """What a network learns for γ and β: each dot is one of the layer's 100 units."""
-    run = train(NETWORKS[nonlinearity], seed=0)
+    run = train(replace(NETWORKS[nonlinearity], lr=1.0), seed=0)
     gamma, beta = run.gamma[layer - 1], run.beta[layer - 1]
     now = int(np.searchsorted(run.looked, step))
 
-    fig, (left, right) = figure("one dot a unit", "middle 70 % of units", height=3.3)
+    fig, (left, right) = figure("one dot a unit", "middle 70 % of units", height=3.3, left=0.78)
     left.plot(gamma[: now + 1], beta[: now + 1], color=BLUE, linewidth=0.6, alpha=0.3)
     left.plot(gamma[now], beta[now], "o", color=BLUE, markersize=4, alpha=0.7, markeredgewidth=0)
     left.plot(1, 0, "+", color=INK, markersize=13, markeredgewidth=2)
@@ -82,13 +82,13 @@ def learned(step: int = STEPS, layer: int = 3, nonlinearity: str = "sigmoid") ->
         low, middle, high = np.percentile(values, [15, 50, 85], axis=1)
         right.fill_between(run.looked, low, high, color=colour, alpha=0.25, linewidth=0)
         right.plot(run.looked, middle, color=colour)
-        right.text(STEPS, middle[-1] + 0.09, name, color=colour, fontweight="bold", ha="right", va="bottom")
+        right.text(0.95 * STEPS, middle[-1] + 0.1, name, color=colour, fontweight="bold", ha="right", va="bottom")
     right.axvline(step, color=MUTED, linewidth=1.4, linestyle=(0, (4, 2)))
     right.set(xlim=(0, STEPS), ylim=(-0.5, 2.0), xlabel="training step", xticks=[0, 600, 1200])
     return fig, (
         f"After {step:,} steps, layer {layer} of the {nonlinearity} network (seed 0) has γ = {gamma[now].mean():.2f} ± "
         f"{gamma[now].std():.2f} and β = {beta[now].mean():.2f} ± {beta[now].std():.2f} over its 100 units."
-    ).replace("-", "\N{MINUS SIGN}")
+    )
 
 
 @explore(
@@ -109,15 +109,16 @@ def running_statistics(momentum: float = 0.1, statistic: str = "mean", layer: in
         running.append((1 - momentum) * running[-1] + momentum * value)
     running = np.array(running[1:])
 
-    fig, (ax,) = figure(f"{statistic} of one unit of layer {layer}", height=3.2)
+    fig, (ax,) = figure(f"{statistic} of a unit", height=3.2)
     steps = np.arange(1, len(batch) + 1)
     ax.plot(steps, batch, ".", color=MUTED, markersize=3.5)
     ax.plot(steps, whole, color=INK, linewidth=1.6, linestyle=(0, (4, 2)))
     ax.plot(steps, running, color=BLUE)
-    spread = np.ptp(whole) + 4 * np.std(batch - whole)
-    ax.set(xlim=(0, len(batch)), ylim=(whole.min() - spread / 2, whole.max() + spread / 2), xlabel="training step")
-    for place, (text, colour) in enumerate((("running", BLUE), ("whole data", INK), ("mini-batches", MUTED))):
-        ax.text(0.98, 0.95 - 0.1 * place, text, color=colour, transform=ax.transAxes, ha="right", va="top", fontsize=10)
+    shown = np.concatenate([batch, whole, running[40:]])
+    margin = 0.08 * np.ptp(shown)
+    ax.set(xlim=(0, len(batch)), ylim=(shown.min() - margin, shown.max() + margin), xlabel="training step")
+    for x, text, colour in ((0.36, "— running", BLUE), (0.56, "- - whole data", INK), (0.78, "· mini-batches", MUTED)):
+        ax.text(x, 1.035, text, color=colour, transform=ax.transAxes, fontsize=9.5)
     late = np.abs(running - whole)[20:].mean()
     return fig, (
         f"With momentum {momentum:g}, the running {statistic} is off by {late:.2g} on average from step 20 to 200; a "

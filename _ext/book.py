@@ -16,6 +16,8 @@ from pathlib import Path
 import yaml
 from fontTools.subset import Options, Subsetter
 from fontTools.ttLib import TTFont
+from jupyter_cache import get_cache
+from jupyter_cache.executors import load_executor
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
@@ -39,7 +41,6 @@ def prepare(app: Sphinx, config: Config) -> None:
     os.environ["BOOK_FRAMES"] = str(keep / "frames")  # kernels inherit it
     config.nb_ipywidgets_js = {}
     config.mathjax_path = "mathjax/tex-mml-chtml.js"
-    config.html_favicon = str(STATIC / "icon.svg")  # without one, a browser asks for it and logs an error
     config.html_static_path = [*config.html_static_path, str(STATIC), *map(str, PACKAGE.glob("explore.*s"))]
     config.templates_path = [*config.templates_path, str(HERE / "templates")]
     if address := repository():
@@ -64,13 +65,29 @@ def repository() -> str | None:
     return f"https://{match[1]}/{match[2]}" if match else None
 
 
+def execute(app: Sphinx) -> None:
+    """Run the chapters that must run, one on each core; myst-nb then finds them in its cache.
+
+    A chapter that fails is left to myst-nb, which runs it again and says what failed.
+    """
+    cache = get_cache(app.config.nb_execution_cache_path)
+    pages = [Path(app.srcdir, entry).with_suffix(".ipynb") for entry in _entries(_contents(app))]
+    chapters = [str(page) for page in pages if page.exists()]
+    for chapter in chapters:
+        cache.add_nb_to_project(chapter)
+    executor = load_executor("local-parallel", cache)
+    executor.run_and_cache(filter_uris=chapters, timeout=app.config.nb_execution_timeout)
+
+
 def serve(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
     """Point a page's explorables to their frames; give their script to the pages that have one."""
-    body = context.get("body", "")
+    body = context.get("body") or ""
     if "data-explorable" in body:
         app.add_js_file("explore.js", loading_method="defer")
-    if 'class="explorable"' in body:
-        context["body"] = body.replace("frames:/", context["pathto"]("_frames/", resource=True))
+    body = body.replace("frames:/", context["pathto"]("_frames/", resource=True))
+    for role in (' role="doc-biblioentry"', ' role="list"'):  # docutils' roles for references, which ARIA has dropped
+        body = body.replace(role, "")
+    context["body"] = body
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
@@ -79,7 +96,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
         return
     out = Path(app.outdir)
     pages = {page: page.read_text() for page in out.rglob("*.html")}
-    missing = [entry for entry in _entries(yaml.safe_load((ROOT / "_toc.yml").read_text())) if out / entry not in pages]
+    missing = [entry for entry in _entries(_contents(app)) if out / entry not in pages]
     if missing:
         raise ExtensionError(f"expected a page for every entry of _toc.yml, got none for {missing}")
     for page, text in pages.items():
@@ -89,6 +106,10 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     _publish_frames(out, "".join(pages.values()))
     _publish_mathjax(out / "_static" / "mathjax")
     _keep_used_icons(out, "".join(pages.values()))
+
+
+def _contents(app: Sphinx) -> dict:
+    return yaml.safe_load(Path(app.srcdir, "_toc.yml").read_text())
 
 
 def _entries(toc: dict | list) -> list[str]:
@@ -147,6 +168,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_css_file("book.css", priority=900)
     app.add_css_file("explore.css", priority=900)
     app.connect("config-inited", prepare, priority=100)
+    app.connect("builder-inited", execute, priority=900)
     app.connect("html-page-context", serve, priority=400)
     app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

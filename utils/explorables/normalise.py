@@ -109,7 +109,7 @@ def _histogram(ax: Axes, values: Tensor, limits: tuple[float, float], bins: int 
     shift=control([-10.0, 0.0, 10.0]),
     eps=control([0.0, 1e-5, 1e-3], label="epsilon"),
 )
-def thrown_away(scale: float = 10.0, shift: float = 10.0, eps: float = 0.0) -> Drawing:
+def thrown_away(scale: float = 0.01, shift: float = 10.0, eps: float = 0.0) -> Drawing:
     """Scale and shift a unit as you like: what does normalising notice?"""
     unit = layer_values()[:60, :1]
     moved = scale * unit + shift

@@ -6,6 +6,7 @@
 4. The repository link and the launch button follow the repository that publishes the book, or are absent.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -75,8 +76,15 @@ def execute(app: Sphinx) -> None:
     chapters = [str(page) for page in pages if page.exists()]
     for chapter in chapters:
         cache.add_nb_to_project(chapter)
-    executor = load_executor("local-parallel", cache)
+    executor = load_executor("local-parallel", cache, logger=quiet("jupyter_cache"))
     executor.run_and_cache(filter_uris=chapters, timeout=app.config.nb_execution_timeout)
+
+
+def quiet(name: str) -> logging.Logger:
+    """A library's logger that tells warnings only."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.WARNING)
+    return logger
 
 
 def serve(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
@@ -150,6 +158,7 @@ def _keep_used_icons(out: Path, html: str) -> None:
         if names & set(re.findall(r"\.(fa-[a-z0-9-]+)", rule)) or ".fa-" not in rule
     }
     codes |= {ord(sign) for sign in styles if "\ue000" <= sign <= "\uf8ff"}  # those of admonitions are in variables
+    quiet("fontTools")
     source = Path(str(files("pydata_sphinx_theme"))) / "theme" / "pydata_sphinx_theme" / "static"
     for font in (source / "vendor" / "fontawesome" / "webfonts").glob("*.woff2"):
         whole = TTFont(font)

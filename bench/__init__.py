@@ -1,0 +1,3 @@
+"""The numbers that the book is held to."""
+
+VERBOSE = "--verbose"

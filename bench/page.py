@@ -8,6 +8,7 @@ not the compositor's last step to the screen, which a browser without a screen d
 import gzip
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -47,6 +48,12 @@ READY = """new Promise(done => {
 })"""
 
 
+@cache
+def compressed(path: Path) -> bytes:
+    """A file as a host keeps it: compressed once, not at every request."""
+    return gzip.compress(path.read_bytes())
+
+
 class Host(Quiet):
     """Serves as a real host does: text compressed, connections kept."""
 
@@ -58,7 +65,7 @@ class Host(Quiet):
         if path.suffix not in COMPRESSED or not path.is_file():
             super().do_GET()
             return
-        content = gzip.compress(path.read_bytes(), 6)
+        content = compressed(path)
         self.send_response(200)
         self.send_header("Content-Type", self.guess_type(path))
         self.send_header("Content-Encoding", "gzip")

@@ -401,7 +401,7 @@ def _control(control: Control, i: int) -> str:
         field = f'<label for="{name}">{label}</label><select {common}>{options}</select>'
     else:
         field = (
-            f'<label for="{name}">{label}</label><output for="{name}">{html.escape(texts[i])}</output>'
+            f'<label for="{name}">{label}</label><output for="{name}" aria-live="off">{html.escape(texts[i])}</output>'
             f'<input type="range" {common} min="0" max="{len(texts) - 1}" step="1" value="{i}" '
             f'aria-valuetext="{html.escape(texts[i])}" data-texts="{html.escape(json.dumps(texts))}">'
         )

@@ -6,6 +6,7 @@ a damaged one again.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +19,8 @@ R = TypeVar("R")
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.parent
+warnings.filterwarnings("ignore", "Persisting input arguments took")  # joblib, where the disk is slow
+
 PICTURES = ("style", "explore")  # all other modules are mathematics and may change a result
 
 

@@ -45,6 +45,7 @@ ARMS = {
     "l1": Arm("l1", "#1a7a3c", (0, (3, 1, 1, 1))),
     "l2": Arm("l2", "#5f7300", (0, (8, 1.5))),
     "linf": Arm("l∞", "#a3364e", (0, (2, 2))),
+    "bn, re-estimated": Arm("BN, re-estimated", "#b8127d", (0, (5, 1, 1, 1, 1, 1))),
 }
 
 # The Okabe-Ito hues, darkened for white paper (left) and lightened for dark (right).
@@ -62,6 +63,7 @@ DARK = {
     ARMS["l1"].colour: "#6fd08a",
     ARMS["l2"].colour: "#c3d151",
     ARMS["linf"].colour: "#ff94a6",
+    ARMS["bn, re-estimated"].colour: "#ff8fd0",
 }
 
 matplotlib.rcParams.update(
@@ -106,7 +108,6 @@ def figure(
     'before'
     """
     fig = Figure(figsize=(WIDTH, height))
-    FigureCanvasAgg(fig)
     columns = -(-len(panels) // rows)
     axes = fig.subplots(rows, columns, squeeze=False).ravel().tolist()
     across = (WIDTH - left - RIGHT) / columns
@@ -191,6 +192,6 @@ def darken(fig: Figure) -> Figure:
 
 def render(fig: Figure) -> Image.Image:
     """Draw the figure with Agg into an RGB picture."""
-    canvas = fig.canvas
+    canvas = FigureCanvasAgg(fig)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

@@ -49,12 +49,13 @@ def _held(looked: np.ndarray, accuracy: np.ndarray, at: np.ndarray) -> np.ndarra
 @picture
 def arms() -> Drawing:
     """One arm, one colour, one line, in the whole book."""
-    fig, (ax,) = figure("", height=2.3)
+    rows = -(-len(ARMS) // 2)
+    fig, (ax,) = figure("", height=0.5 * rows + 0.3)
     for place, (arm, look) in enumerate(ARMS.items()):
-        column, row = divmod(place, 4)
+        column, row = divmod(place, rows)
         ax.plot([column * 3, column * 3 + 0.8], [-row, -row], color=look.colour, linestyle=look.dashes)
         label(ax, arm, column * 3 + 1, -row, va="center")
-    ax.set(xlim=(-0.1, 5.6), ylim=(-3.6, 0.6))
+    ax.set(xlim=(-0.1, 5.8), ylim=(0.4 - rows, 0.6))
     ax.set_axis_off()
     fig.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=0.98)
     return fig, f"The arms: {', '.join(look.label for look in ARMS.values())}."

@@ -16,8 +16,10 @@ SMALL = Settings("bn", depth=2, width=20, lr=0.5, steps=30, looks=4)
 fresh = train.func  # the function behind the disk
 
 
-def test_a_seed_repeats_bit_for_bit_and_another_does_not():
-    first, again, other = fresh(SMALL, 3), fresh(SMALL, 3), fresh(SMALL, 4)
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_seed_repeats_bit_for_bit_and_another_does_not(dropout):
+    settings = replace(SMALL, dropout=dropout)
+    first, again, other = fresh(settings, 3), fresh(settings, 3), fresh(settings, 4)
     for name, value in first.state.items():
         assert np.array_equal(value, again.state[name]), name
     assert np.array_equal(first.loss, again.loss)

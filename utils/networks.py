@@ -3,7 +3,8 @@
 Every network is a plain sequence that you can walk through: Wu + b, then the norm, then the nonlinearity.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -52,8 +53,28 @@ def mlp(
     for wide_in, wide_out in pairwise(sizes[:-1]):
         linear = initialized(nn.Linear(wide_in, wide_out, bias=NORMS.get(norm) is None), init, generator)
         layers += [linear, *_after(wide_out, norm, nonlinearity, images=False)]
-        layers += [nn.Dropout(dropout)] if dropout else []
+        layers += [Dropout(dropout, generator)] if dropout else []
     return nn.Sequential(*layers, initialized(nn.Linear(*sizes[-2:]), init, generator))
+
+
+class Dropout(nn.Module):
+    """Set a share `p` of the values to zero in training, chosen by a generator of its own, and scale the others up.
+
+    torch's layer asks torch's global generator, so that a run would depend on what ran before it.
+
+    >>> Dropout(0.5, torch.Generator().manual_seed(0))(torch.ones(5))
+    tensor([0., 2., 0., 0., 0.])
+    """
+
+    def __init__(self, p: float, generator: torch.Generator | None = None):
+        super().__init__()
+        self.p, self.generator = p, generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return values of the shape of `x`; in evaluation `x` itself."""
+        if not self.training:
+            return x
+        return x * (torch.rand(x.shape, generator=self.generator) >= self.p) / (1 - self.p)
 
 
 def vgg(
@@ -127,12 +148,26 @@ def preactivations(net: nn.Sequential, x: Tensor) -> list[Tensor]:
     [(5, 8), (5, 3)]
     """
     given = []
-    kept = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    net.train()
-    for layer in net:
-        x = layer(x)
-        if isinstance(layer, LINEAR):
-            given.append(x)
-    for name, buffer in net.named_buffers():
-        buffer.copy_(kept[name])
+    with looking(net):
+        for layer in net:
+            x = layer(x)
+            if isinstance(layer, LINEAR):
+                given.append(x)
     return given
+
+
+@contextmanager
+def looking(net: nn.Module) -> Iterator[None]:
+    """Put a network into training mode to look into it, and its running statistics back to what they were.
+
+    >>> layer = BatchNorm1d(1)
+    >>> with looking(layer):
+    ...     _ = layer(torch.rand(5, 1) + 10)
+    >>> layer.running_mean
+    tensor([0.])
+    """
+    stored = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    net.train()
+    yield
+    for name, buffer in net.named_buffers():
+        buffer.copy_(stored[name])

@@ -1,9 +1,10 @@
 """One plain training loop. A run is a pure function of its settings and its seed."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -12,8 +13,12 @@ from torch.nn import functional as F
 
 from utils.data import Split, digits, fashion_mnist
 from utils.networks import mlp, preactivations, vgg
-from utils.progress import each, steps
+from utils.progress import steps
 from utils.runs import kept
+from utils.sweeps import sweep
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @dataclass(frozen=True)
@@ -115,10 +120,22 @@ def train(settings: Settings, seed: int) -> Run:
     >>> run.loss.shape, bool(run.test_accuracy[-1] > 0.9), run.diverged_at
     ((100,), True, None)
     """
+    with one_thread():
+        return _train(settings, seed)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread inside: small networks are faster so, and a seed gives the same bits every time.
+
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _train(settings, seed)
+        yield
     finally:
         torch.set_num_threads(threads)
 
@@ -200,15 +217,14 @@ def trained(settings: Settings, seed: int = 0) -> nn.Sequential:
     return net
 
 
-def train_all(arms: Sequence[Settings], seeds: int) -> list[list[Run]]:
-    """Train every arm with seeds 0 to `seeds - 1`, one after another: a list of runs for each arm.
+def train_all(arms: Sequence[Settings], seeds: int, on: "int | Client" = 1) -> list[list[Run]]:
+    """Train every arm with seeds 0 to `seeds - 1`, here or elsewhere (see `sweep`): a list of runs for each arm.
 
     >>> runs = train_all([Settings(steps=5), Settings(norm="bn", steps=5)], seeds=3)
     >>> len(runs), len(runs[0])
     (2, 3)
     """
-    jobs = [(arm, seed) for arm in arms for seed in range(seeds)]
-    runs = [train(*job) for job in each(jobs)]
+    runs = sweep(train, [(arm, seed) for arm in arms for seed in range(seeds)], on)
     return [runs[i : i + seeds] for i in range(0, len(runs), seeds)]
 
 
@@ -222,6 +238,7 @@ class Watched(NamedTuple):
 
 
 @kept
+@one_thread()
 def watch_statistics(settings: Settings, seed: int, layer: int = 1, unit: int = 0) -> Watched:
     """Train a normalised network and watch what one of its layers normalises, unit by unit and step by step.
 

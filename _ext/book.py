@@ -40,6 +40,7 @@ def prepare(app: Sphinx, config: Config) -> None:
     config.book_state = state  # Sphinx reads every page again when a setting changes
     config.nb_execution_cache_path = str(keep / "cache")
     os.environ["BOOK_FRAMES"] = str(keep / "frames")  # kernels inherit it
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a chapter a core, not two threads each
     config.nb_ipywidgets_js = {}
     config.mathjax_path = "mathjax/tex-mml-chtml.js"
     config.html_static_path = [*config.html_static_path, str(STATIC), *map(str, PACKAGE.glob("explore.*s"))]

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 WIDTH = 5.4  # inches; text of 10 points is then legible where the figure is shrunk to a 390 px screen
-DPI = 200
+DPI = 170
 RIGHT = 0.2  # inches of margin
 MINUS = "\N{MINUS SIGN}"
 

@@ -16,7 +16,7 @@ STEPS = 300
 )
 def deep_network(learning_rate: float = 0.1, depth: int = 10) -> Drawing:
     """The same network, the same data: how large a step survives?"""
-    same = {"depth": depth, "width": 64, "nonlinearity": "relu", "init": "he", "lr": learning_rate, "steps": STEPS}
+    same = {"depth": depth, "width": 64, "nonlinearity": "relu", "init": "he", "lr": learning_rate, "steps": STEPS, "looks": 13}
     arms = [Settings(norm=norm, **same) for norm in ("plain", "bn")]
     fig, (ax,) = figure("accuracy on 360 unseen digits", height=3.2)
     said, ends = [], {}

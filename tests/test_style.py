@@ -97,6 +97,6 @@ def test_arms_differ_without_colour():
 def test_a_drawing_is_as_large_as_it_says_and_keeps_its_margins():
     one, two = (figure("one", "two", height=3) for _ in range(2))
     two[1][0].plot([1e9, 2e9], [1e-9, 2e-9])
-    assert render(one[0]).size == render(two[0]).size == (1080, 600)
+    assert render(one[0]).size == render(two[0]).size == (918, 510)
     for a, b in itertools.pairwise([one[1][0], two[1][0]]):
         assert a.get_position().bounds == b.get_position().bounds

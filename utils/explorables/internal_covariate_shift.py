@@ -53,7 +53,10 @@ def watched(settings: Settings, looks: int = LOOKS) -> list[list[Drift]]:
     >>> [len(runs) for runs in watched(Settings(steps=2), looks=2)]
     [5, 5]
     """
-    return watch_all([replace(settings, norm=norm) for norm in ARMS_SHOWN], SEEDS, looks)
+    arms = watch_all([replace(settings, norm=norm) for norm in ARMS_SHOWN], SEEDS, looks)
+    for runs in arms:  # the histograms are most of a run, and only those of seed 0 are drawn
+        runs[1:] = [run._replace(counts=run.counts[:0].copy()) for run in runs[1:]]
+    return arms
 
 
 def spread(values: np.ndarray, digits: int = 2) -> str:

@@ -1,5 +1,7 @@
 """The explorable of the first page: a deep network, with and without BN, at a learning rate of the reader's choice."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from utils.explore import Drawing, control, explore, picture
@@ -16,8 +18,8 @@ STEPS = 300
 )
 def deep_network(learning_rate: float = 0.1, depth: int = 10) -> Drawing:
     """The same network, the same data: how large a step survives?"""
-    same = {"depth": depth, "width": 64, "nonlinearity": "relu", "init": "he", "lr": learning_rate, "steps": STEPS, "looks": 13}
-    arms = [Settings(norm=norm, **same) for norm in ("plain", "bn")]
+    plain = Settings(depth=depth, width=64, nonlinearity="relu", init="he", lr=learning_rate, steps=STEPS, looks=13)
+    arms = [plain, replace(plain, norm="bn")]
     fig, (ax,) = figure("accuracy on 360 unseen digits", height=3.2)
     said, ends = [], {}
     for arm, runs in zip(arms, train_all(arms, SEEDS), strict=True):

@@ -35,7 +35,7 @@ RACERS = {
 def races() -> dict[tuple[str, float], tuple[list[Run], list[Run]]]:
     """Train every network at every learning rate, plain and with BN, five seeds each.
 
-    >>> plain, bn = races()["ReLU, He", 0.1]   # doctest: +SKIP
+    >>> plain, bn = races()["ReLU, He", 0.1]
     """
     keys = [(network, rate) for network in RACERS for rate in RACE_RATES]
     arms = [replace(RACERS[network], norm=norm, lr=rate) for network, rate in keys for norm in NORMS.values()]
@@ -123,7 +123,7 @@ INITS = {"He": "he", "Glorot": "glorot"}
 def mapped(init: str) -> dict[tuple[str, int, float], list[Run]]:
     """Train all cells of both heat maps, three seeds each.
 
-    >>> mapped("He")["bn", 16, 0.1][0].loss.shape   # doctest: +SKIP
+    >>> mapped("He")["bn", 16, 0.1][0].loss.shape
     (120,)
     """
     keys = [(arm, depth, rate) for arm in NORMS for depth in DEPTHS for rate in RATES]
@@ -134,7 +134,7 @@ def mapped(init: str) -> dict[tuple[str, int, float], list[Run]]:
 def accuracies(init: str, arm: str) -> np.ndarray:
     """Return the final test accuracy, the mean over seeds: (depths, rates).
 
-    >>> accuracies("He", "bn").shape   # doctest: +SKIP
+    >>> accuracies("He", "bn").shape
     (4, 7)
     """
     runs = mapped(init)
@@ -279,7 +279,7 @@ LENGTHS = Settings("bn", depth=3, width=100, nonlinearity="relu", init="he", lr=
 def watched() -> dict[float, list[Lengths]]:
     """Train at each learning rate, five seeds each, and watch the lengths of the weights.
 
-    >>> watched()[0.1][0].length.shape   # doctest: +SKIP
+    >>> watched()[0.1][0].length.shape
     (301, 3)
     """
     jobs = [(replace(LENGTHS, lr=rate), seed) for rate in LENGTH_RATES for seed in range(SEEDS)]
@@ -341,7 +341,7 @@ FEW_ARMS = {
 def few(examples: int, batch_size: int = 32) -> dict[str, list[Run]]:
     """Train the three arms on the first few digits, five seeds each.
 
-    >>> sorted(few(100))   # doctest: +SKIP
+    >>> sorted(few(100))
     ['bn', 'dropout', 'plain']
     """
     arms = [replace(arm, examples=examples, batch_size=batch_size) for arm in FEW_ARMS.values()]

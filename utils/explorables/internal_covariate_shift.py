@@ -54,8 +54,9 @@ def watched(settings: Settings, looks: int = LOOKS) -> list[list[Drift]]:
     [5, 5]
     """
     arms = watch_all([replace(settings, norm=norm) for norm in ARMS_SHOWN], SEEDS, looks)
-    for runs in arms:  # the histograms are most of a run, and only those of seed 0 are drawn
-        runs[1:] = [run._replace(counts=run.counts[:0].copy()) for run in runs[1:]]
+    drawn = 1 if settings == FIGURE_1 else 0  # the histograms are most of a run; only these are drawn
+    for runs in arms:
+        runs[drawn:] = [run._replace(counts=run.counts[:0].copy()) for run in runs[drawn:]]
     return arms
 
 

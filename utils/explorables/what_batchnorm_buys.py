@@ -35,7 +35,7 @@ RACERS = {
 def races() -> dict[tuple[str, float], tuple[list[Run], list[Run]]]:
     """Train every network at every learning rate, plain and with BN, five seeds each.
 
-    >>> plain, bn = races()["ReLU, He", 0.1]
+    >>> plain, bn = races()["ReLU, He", 0.3]
     """
     keys = [(network, rate) for network in RACERS for rate in RACE_RATES]
     arms = [replace(RACERS[network], norm=norm, lr=rate) for network, rate in keys for norm in NORMS.values()]

@@ -53,10 +53,11 @@ def watched(settings: Settings, looks: int = LOOKS) -> list[list[Drift]]:
     >>> [len(runs) for runs in watched(Settings(steps=2), looks=2)]
     [5, 5]
     """
-    arms = watch_all([replace(settings, norm=norm) for norm in ARMS_SHOWN], SEEDS, looks)
     drawn = 1 if settings == FIGURE_1 else 0  # the histograms are most of a run; only these are drawn
-    for runs in arms:
-        runs[drawn:] = [run._replace(counts=run.counts[:0].copy()) for run in runs[drawn:]]
+    arms = []
+    for norm in ARMS_SHOWN:
+        (runs,) = watch_all([replace(settings, norm=norm)], SEEDS, looks)
+        arms.append(runs[:drawn] + [run._replace(counts=run.counts[:0].copy()) for run in runs[drawn:]])
     return arms
 
 

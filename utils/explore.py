@@ -149,6 +149,10 @@ class Explorable:
         values = (control.values for control in self.controls.values())
         return [dict(zip(self.controls, chosen, strict=True)) for chosen in itertools.product(*values)]
 
+    def indices(self, state: State) -> list[int]:
+        """Where each control's value stands among its values: how a page and a widget name a state."""
+        return [control.values.index(state[name]) for name, control in self.controls.items()]
+
     def draw(self, **state: Any) -> Drawing:
         """Run the function in one state; what is not named stays as it is at first.
 
@@ -247,7 +251,7 @@ class Live(anywidget.AnyWidget):
 
     def __init__(self, explorable: Explorable, state: State, png: bytes, sentence: str):
         self._explorable, self._move, self._inline = explorable, 0, False
-        index = [control.values.index(state[name]) for name, control in explorable.controls.items()]
+        index = explorable.indices(state)
         super().__init__(
             html=_markup(explorable, index, sentence),
             state=index,
@@ -340,7 +344,7 @@ def _page(explorable: Explorable, state: State, folder: Path, png: bytes) -> str
     for name, content in files.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_bytes(content)
-    index = [control.values.index(state[name]) for name, control in explorable.controls.items()]
+    index = explorable.indices(state)
     data = {"frames": f"frames:/{home.name}", "sentences": sentences}
     size = Image.open(io.BytesIO(png)).size
     return _markup(explorable, index, sentences[explorable.states().index(state)], data, size)

@@ -66,19 +66,39 @@ def test_a_damaged_result_is_computed_again(work, tmp_path, kept):
     assert work() == (0, ["4999950000"], 2)
 
 
-def test_a_change_in_the_mathematics_makes_a_new_key_and_a_change_of_colours_does_not(tmp_path, monkeypatch):
+LOADED = "import sys, {0}; print(*(m for m in sys.modules if m.startswith('utils.')))"
+
+
+@pytest.mark.parametrize("module", ["utils.batchnorm", "utils.training", "utils.drift", "utils.shift"])
+def test_a_run_depends_on_the_modules_that_its_own_brings_in(module):
+    child = run(ROOT, sys.executable, "-c", LOADED.format(module))
+    assert {f"utils.{file.stem}" for file in runs.sources(module)} == set(child.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "source", ["from utils import data", "import utils.data", "def f():\n    from utils.data import x"]
+)
+def test_every_way_to_import_is_seen(tmp_path, source):
+    (tmp_path / "new.py").write_text(source)
+    (tmp_path / "data.py").write_text("")
+    assert {file.stem for file in runs.sources("utils.new", tmp_path)} == {"new", "data"}
+
+
+def test_a_change_in_what_a_run_depends_on_makes_a_new_key_and_a_change_elsewhere_does_not(tmp_path, monkeypatch):
     for source in runs.PACKAGE.glob("*.py"):
         (tmp_path / source.name).write_text(source.read_text())
     monkeypatch.setattr(runs, "PACKAGE", tmp_path)
-    keys = [runs._folder()]
-    mathematics = sorted({source.stem for source in tmp_path.glob("*.py")} - set(runs.PICTURES))
-    assert {"batchnorm", "data", "training"} <= set(mathematics)
-    for module in ("style", *mathematics):
-        with (tmp_path / f"{module}.py").open("a") as file:
-            file.write("# changed\n")
-        keys.append(runs._folder())
-    assert keys[0] == keys[1]
-    assert len(set(keys[1:])) == len(keys[1:])
+    for module, others, changes in (
+        ("utils.training", ("style", "shift", "drift"), ("batchnorm", "data", "training")),
+        ("__main__", (), ("shift",)),  # a notebook's own function
+    ):
+        keys = [runs._folder(module)]
+        for name in (*others, *changes):
+            with (tmp_path / f"{name}.py").open("a") as file:
+                file.write("# changed\n")
+            keys.append(runs._folder(module))
+        assert len(set(keys[: 1 + len(others)])) == 1
+        assert len(set(keys)) == 1 + len(changes)
 
 
 def test_a_listener_hears_each_step_and_may_end_the_work():

@@ -6,17 +6,22 @@ from torch import nn
 from torch.testing import assert_close
 
 from utils.batchnorm import BatchNorm1d, BatchNorm2d
-from utils.networks import NONLINEARITIES, NORMS, initialized, mlp, preactivations, vgg
+from utils.lpnorm import LpNorm
+from utils.networks import NONLINEARITIES, NORMS, initialized, looking, mlp, preactivations, vgg
+from utils.noise import Noise, NoisyBatchNorm1d
+
+BETWEEN = {"plain": [], "torch": [nn.BatchNorm1d], "noisy": [NoisyBatchNorm1d], "noisy plain": [Noise]}
+BETWEEN |= {norm: [BatchNorm1d] for norm in ("bn", "bn, no scale and shift")}
+BETWEEN |= {norm: [LpNorm] for norm in ("l1", "l2", "linf")}
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_hidden_layer_is_linear_then_norm_then_nonlinearity(norm):
     net = mlp([4, 8, 8, 3], norm=norm, nonlinearity="tanh")
-    kinds = [type(layer) for layer in net]
-    between = [] if norm == "plain" else [nn.BatchNorm1d if norm == "torch" else BatchNorm1d]
+    kinds, between = [type(layer) for layer in net], BETWEEN[norm]
     assert kinds == 2 * [nn.Linear, *between, nn.Tanh] + [nn.Linear]
     hidden = [layer for layer in net if isinstance(layer, nn.Linear)][:-1]
-    assert all((layer.bias is None) == (norm != "plain") for layer in hidden)  # beta replaces b
+    assert all((layer.bias is None) == ("plain" not in norm) for layer in hidden)  # beta replaces b
     assert net[-1].bias is not None
 
 
@@ -46,6 +51,21 @@ def test_preactivations_are_what_the_linear_layers_give(nonlinearity):
     for name, value in net.state_dict().items():
         assert_close(value, before[name], rtol=0, atol=0)  # looking changes nothing
     assert_close(scores, net.train()(x))
+
+
+@pytest.mark.parametrize("norm", ["noisy", "noisy plain"])
+def test_looking_leaves_the_noise_to_come_as_it_would_have_been(norm):
+    def network():
+        return mlp([4, 8, 3], norm=norm, generator=torch.Generator().manual_seed(7))
+
+    x, looked_at = torch.rand(20, 4), network()
+    preactivations(looked_at, x)
+    assert_close(looked_at(x), network()(x), rtol=0, atol=0)
+    with pytest.raises(ZeroDivisionError), looking(looked_at):
+        looked_at(x), 1 / 0
+    untouched = network()
+    untouched(x)
+    assert_close(looked_at(x), untouched(x), rtol=0, atol=0)
 
 
 def test_wrong_names_say_what_was_expected():

@@ -11,15 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from utils.batchnorm import BatchNorm1d, BatchNorm2d
+from utils.lpnorm import LpNorm
+from utils.noise import PAPERS, Noise, NoisyBatchNorm1d, NoisyBatchNorm2d, Recipe
 
-Norm = Callable[[int, bool], nn.Module]  # (width, whether it stands on images) -> the layer
+Norm = Callable[[int, bool, Noise], nn.Module]  # (width, whether it stands on images, its noise) -> the layer
 
 NORMS: dict[str, Norm | None] = {
     "plain": None,
-    "bn": lambda width, images: (BatchNorm2d if images else BatchNorm1d)(width),
-    "bn, no scale and shift": lambda width, images: (BatchNorm2d if images else BatchNorm1d)(width, affine=False),
-    "torch": lambda width, images: (nn.BatchNorm2d if images else nn.BatchNorm1d)(width),
+    "bn": lambda width, images, _: (BatchNorm2d if images else BatchNorm1d)(width),
+    "bn, no scale and shift": lambda width, images, _: (BatchNorm2d if images else BatchNorm1d)(width, affine=False),
+    "torch": lambda width, images, _: (nn.BatchNorm2d if images else nn.BatchNorm1d)(width),
+    "noisy": lambda width, images, noise: (NoisyBatchNorm2d if images else NoisyBatchNorm1d)(width, noise),
+    "noisy plain": lambda width, images, noise: noise,
+    "l1": lambda width, images, _: LpNorm(width, p=1),
+    "l2": lambda width, images, _: LpNorm(width, p=2),
+    "linf": lambda width, images, _: LpNorm(width, p=float("inf")),
 }
+UNNORMALIZED = ("plain", "noisy plain")  # their layers keep the bias b
 NONLINEARITIES = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "none": nn.Identity}
 LINEAR = (nn.Linear, nn.Conv2d)
 
@@ -31,6 +39,7 @@ def mlp(
     init: str | float = "glorot",
     generator: torch.Generator | None = None,
     dropout: float = 0.0,
+    noise: Recipe = PAPERS,
 ) -> nn.Sequential:
     """Build a fully connected network: hidden layers of the widths `sizes[1:-1]`, then scores.
 
@@ -44,15 +53,16 @@ def mlp(
 
     A normalised layer has no bias b, since normalising would take it out again and beta replaces it (Ioffe &
     Szegedy 2015, section 3.2). `init` is "glorot", "he" or the standard deviation of a normal distribution; `dropout`
-    is the share of a hidden layer's outputs that training sets to zero. With `nonlinearity="none"` this is the deep
+    is the share of a hidden layer's outputs that training sets to zero; `noise` is how strong the noise of the norms
+    "noisy" and "noisy plain" is. With `nonlinearity="none"` this is the deep
     linear network of Santurkar et al. 2018. Raises ValueError for an unknown name or fewer than two sizes.
     """
     if len(sizes) < 2:
         raise ValueError(f"sizes: expected an input and an output width at least, got {list(sizes)}")
     layers = []
     for wide_in, wide_out in pairwise(sizes[:-1]):
-        linear = initialized(nn.Linear(wide_in, wide_out, bias=NORMS.get(norm) is None), init, generator)
-        layers += [linear, *_after(wide_out, norm, nonlinearity, images=False)]
+        linear = initialized(nn.Linear(wide_in, wide_out, bias=norm in UNNORMALIZED), init, generator)
+        layers += [linear, *_after(wide_out, norm, nonlinearity, False, Noise(noise, generator))]
         layers += [Dropout(dropout, generator)] if dropout else []
     return nn.Sequential(*layers, initialized(nn.Linear(*sizes[-2:]), init, generator))
 
@@ -84,6 +94,7 @@ def vgg(
     nonlinearity: str = "relu",
     init: str | float = "glorot",
     generator: torch.Generator | None = None,
+    noise: Recipe = PAPERS,
 ) -> nn.Sequential:
     """Build a small VGG-like network for images of one channel and ten classes.
 
@@ -96,21 +107,21 @@ def vgg(
     layers, channels = [], 1
     for place in range(depth):
         wide = width if place < 2 else 2 * width
-        conv = nn.Conv2d(channels, wide, 3, padding=1, bias=NORMS.get(norm) is None)
-        layers += [initialized(conv, init, generator), *_after(wide, norm, nonlinearity, images=True)]
+        conv = nn.Conv2d(channels, wide, 3, padding=1, bias=norm in UNNORMALIZED)
+        layers += [initialized(conv, init, generator), *_after(wide, norm, nonlinearity, True, Noise(noise, generator))]
         layers += [nn.MaxPool2d(2)] if place in (1, 3) else []
         channels = wide
     last = initialized(nn.Linear(channels, 10), init, generator)
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
 
 
-def _after(width: int, norm: str, nonlinearity: str, images: bool) -> list[nn.Module]:
+def _after(width: int, norm: str, nonlinearity: str, images: bool, noise: Noise) -> list[nn.Module]:
     """What follows Wu + b: the norm, if any, and the nonlinearity."""
     for given, known, what in ((norm, NORMS, "norm"), (nonlinearity, NONLINEARITIES, "nonlinearity")):
         if given not in known:
             raise ValueError(f"{what}: expected one of {list(known)}, got {given!r}")
     make = NORMS[norm]
-    return [*([make(width, images)] if make else []), NONLINEARITIES[nonlinearity]()]
+    return [*([make(width, images, noise)] if make else []), NONLINEARITIES[nonlinearity]()]
 
 
 @torch.no_grad()
@@ -158,7 +169,7 @@ def preactivations(net: nn.Sequential, x: Tensor) -> list[Tensor]:
 
 @contextmanager
 def looking(net: nn.Module) -> Iterator[None]:
-    """Put a network into training mode to look into it, and its running statistics back to what they were.
+    """Put a network into training mode to look into it; then all is as it was, running statistics and noise to come.
 
     >>> layer = BatchNorm1d(1)
     >>> with looking(layer):
@@ -167,7 +178,13 @@ def looking(net: nn.Module) -> Iterator[None]:
     tensor([0.])
     """
     stored = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    generators = {layer.generator for layer in net.modules() if getattr(layer, "generator", None)}
+    states = [(generator, generator.get_state()) for generator in generators]
     net.train()
-    yield
-    for name, buffer in net.named_buffers():
-        buffer.copy_(stored[name])
+    try:
+        yield
+    finally:
+        for name, buffer in net.named_buffers():
+            buffer.copy_(stored[name])
+        for generator, state in states:
+            generator.set_state(state)

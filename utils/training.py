@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from utils.data import Split, digits, fashion_mnist
 from utils.networks import mlp, preactivations, vgg
+from utils.noise import PAPERS, Recipe
 from utils.progress import steps
 from utils.runs import kept
 from utils.sweeps import sweep
@@ -38,6 +39,7 @@ class Settings:
     momentum: float = 0.0
     dropout: float = 0.0
     examples: int = 0  # train on the first so many only; 0 for all
+    noise: Recipe = PAPERS  # of the norms "noisy" and "noisy plain"
 
     def network(self, seed: int) -> nn.Sequential:
         """Build the untrained network of this seed: a VGG for images, else a fully connected one.
@@ -47,10 +49,10 @@ class Settings:
         """
         generator = torch.Generator().manual_seed(seed)
         if self.data == "fashion":
-            return vgg(self.depth, self.width, self.norm, self.nonlinearity, self.init, generator)
+            return vgg(self.depth, self.width, self.norm, self.nonlinearity, self.init, generator, self.noise)
         wide_in, wide_out = {"digits": (64, 10), "fashion, flat": (196, 10), "linear map": (10, 10)}[self.data]
         sizes = [wide_in, *[self.width] * self.depth, wide_out]
-        return mlp(sizes, self.norm, self.nonlinearity, self.init, generator, self.dropout)
+        return mlp(sizes, self.norm, self.nonlinearity, self.init, generator, self.dropout, self.noise)
 
     def task(self) -> Split:
         """Return the data to train and test on.

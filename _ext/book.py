@@ -92,7 +92,7 @@ def serve(app: Sphinx, page: str, template: str, context: dict, doctree: object)
     """Point a page's explorables to their frames; give their script to the pages that have one."""
     body = context.get("body") or ""
     if "data-explorable" in body:
-        app.add_js_file("explore.js", loading_method="defer")
+        app.add_js_file("explore.js", loading_method="defer", priority=0)  # before the theme's scripts
     body = body.replace("frames:/", context["pathto"]("_frames/", resource=True))
     for role in (' role="doc-biblioentry"', ' role="list"'):  # docutils' roles for references, which ARIA has dropped
         body = body.replace(role, "")
@@ -109,12 +109,30 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     if missing:
         raise ExtensionError(f"expected a page for every entry of _toc.yml, got none for {missing}")
     for page, text in pages.items():
-        lighter = re.sub(r"\s*<script defer src=\"[^\"]*/fontawesome\.js[^>]*></script>", "", text)
-        if lighter != text:
+        if (lighter := _without_waiting(text)) != text:
             page.write_text(lighter)
     _publish_frames(out, "".join(pages.values()))
     _publish_mathjax(out / "_static" / "mathjax")
     _keep_used_icons(out, "".join(pages.values()))
+
+
+MATHS_LATER = """<link rel="preload" as="script" href="{0}"/>
+    <script type="module">
+      const maths = Object.assign(document.createElement("script"), {{ src: "{0}" }});
+      requestAnimationFrame(() => setTimeout(() => document.head.append(maths)));
+    </script>"""
+
+
+def _without_waiting(page: str) -> str:
+    """Let no script hold up a page: the theme's run after it is read, MathJax once it is seen, Font Awesome's never."""
+    page = re.sub(r"\s*<script defer src=\"[^\"]*/fontawesome\.js[^>]*></script>", "", page)
+    head, end, body = page.partition("</head>")
+    head = re.sub(
+        r'<script [^>]*src="([^"]*/tex-mml-chtml\.js)"></script>', lambda tag: MATHS_LATER.format(tag[1]), head
+    )
+    head = re.sub(r"<script (?!defer)(?=[^>]*\bsrc=)", "<script defer ", head)
+    head = head.replace("<script>DOCUMENTATION_OPTIONS.", '<script type="module">DOCUMENTATION_OPTIONS.')  # is deferred
+    return head + end + body
 
 
 def _contents(app: Sphinx) -> dict:

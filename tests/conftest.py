@@ -25,10 +25,6 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 
 
-def pytest_configure():
-    os.environ["BOOK_EXERCISE"] = "1"  # nbmake's kernels inherit it: an explorable then makes all its moves
-
-
 # --- a clone and what is built in it ---------------------------------------------------------------------------------
 
 

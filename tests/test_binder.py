@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parents[1]
 BINDER = ROOT / "binder"
@@ -21,6 +22,17 @@ MEMORY_MB = 700  # Binder promises 1 GB, and the server needs some of it
 REPORT_PEAK = """
 from pathlib import Path as _Path
 print(next(s for s in _Path("/proc/self/status").read_text().splitlines() if "VmHWM" in s))
+"""
+
+FAILS_WHEN_MOVED = """
+from utils.explore import explore
+from utils.style import figure
+
+@explore(x=[0, 1])
+def fragile(x=0):
+    return figure("one")[0], f"It is {1 / (1 - x)}."
+
+fragile()
 """
 
 
@@ -39,10 +51,10 @@ def direct_pins():
 
 
 def peak_memory(notebook, folder):
-    """Run a notebook in a fresh kernel; return the peak resident memory of the kernel in MB."""
+    """Run a notebook in a fresh kernel and make all its explorables' moves; return the kernel's peak memory in MB."""
     notebook.cells.append(nbformat.v4.new_code_cell(REPORT_PEAK))
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}})
-    client.execute()
+    client.execute(env={**os.environ, "BOOK_EXERCISE": "1"})
     kilobytes = re.search(r"VmHWM:\s+(\d+) kB", notebook.cells[-1].outputs[0].text)
     return int(kilobytes[1]) / 1024
 
@@ -119,7 +131,12 @@ def test_the_meter_sees_memory_that_was_given_back(tmp_path):
     assert 400 < peak_memory(nbformat.v4.new_notebook(cells=[cell]), tmp_path) < MEMORY_MB
 
 
+def test_the_meter_makes_every_move(tmp_path):
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        peak_memory(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(FAILS_WHEN_MOVED)]), tmp_path)
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
-def test_a_chapter_fits_in_binders_memory(chapter):
+def test_a_chapter_fits_in_binders_memory_in_all_its_states(chapter, book):  # it finds the book's runs
     peak = peak_memory(nbformat.read(chapter, as_version=4), chapter.parent)
     assert peak < MEMORY_MB, f"{chapter.name} needs {peak:.0f} MB"

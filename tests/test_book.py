@@ -94,10 +94,24 @@ def test_a_page_for_every_entry_and_a_file_for_every_state(book, name):
             assert sorted(folder.iterdir()) == sorted(frames)
 
 
+def test_no_script_holds_up_the_page(book, name):
+    head, _, _ = (book / f"{name}.html").read_text().partition("</head>")
+    waiting = re.findall(r"<script [^>]*src=[^>]*>", head)
+    assert waiting
+    assert not [script for script in waiting if " defer" not in script]
+    if "explore.js" in head:
+        assert "explore.js" in waiting[0]
+
+
 def test_maths_is_typeset(light):
     formulae = light.locator(".math").count()
     light.wait_for_function("count => document.querySelectorAll('mjx-container').length >= count", arg=formulae)
     assert light.locator("mjx-merror").count() == 0
+
+
+def test_search_finds_a_chapter(browser, site):
+    with visiting(browser, f"{site}/search.html?q=covariate") as page:
+        page.locator("#search-results a", has_text="covariate").first.wait_for()
 
 
 def test_every_icon_has_a_glyph_in_the_published_font(light, book):

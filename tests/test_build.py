@@ -2,12 +2,11 @@
 
 import os
 import shutil
-import sys
 import time
 from contextlib import contextmanager
 
 import pytest
-from conftest import ROOT, VENV, copy_tree, make_book, run, write_notebook
+from conftest import VENV, copy_tree, make_book, run, write_notebook
 
 EXPLORABLE = '''"""The explorable of a tiny book."""
 
@@ -29,10 +28,8 @@ CELL = "from pathlib import Path\nfrom utils.explorables.tiny import tiny\nPath(
 def tiny(tmp_path_factory):
     """A built book of one page with one explorable."""
     folder = copy_tree(tmp_path_factory.mktemp("tiny"))
-    for name in ("chapters", "tests"):
-        shutil.rmtree(folder / name)
-        (folder / name).mkdir()
-    shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
+    shutil.rmtree(folder / "chapters")
+    (folder / "chapters").mkdir()
     (folder / "utils" / "explorables" / "tiny.py").write_text(EXPLORABLE)
     (folder / "_toc.yml").write_text("format: jb-book\nroot: chapters/tiny\n")
     write_notebook(folder / "chapters" / "tiny.ipynb", "# A tiny page", CELL)
@@ -65,11 +62,6 @@ def page(folder):
 def frames(folder):
     """The published frames, by the name of their folder."""
     return {each.name: (each / "light" / "1.webp").read_bytes() for each in (folder / "_build/html/_frames").iterdir()}
-
-
-def nbmake(folder):
-    """Run the notebooks as `make test` does: `conftest.py` asks for every move."""
-    return run(folder, sys.executable, "-m", "pytest", "-q", "chapters", "tests")
 
 
 def test_a_change_in_the_package_reaches_pages_and_frames(tiny):
@@ -123,12 +115,3 @@ def test_links_follow_the_publishing_repository_or_are_absent(tiny):
     assert not [
         host for host in ("mybinder.org", "github.com", "repository", "jsdelivr", "unpkg") if host in page(tiny)
     ]
-
-
-def test_the_notebooks_tests_make_every_move(tiny):
-    passed = nbmake(tiny)
-    assert passed.returncode == 0, passed.stdout
-    with changed(tiny / "utils" / "explorables" / "tiny.py", "x} of {CONSTANT}.", "6 / (3 - x)} of {CONSTANT}."):
-        failed = nbmake(tiny)
-    assert failed.returncode != 0
-    assert "ZeroDivisionError" in failed.stdout

@@ -198,7 +198,7 @@ def _encode(image: Image.Image, format: str) -> bytes:
     few.putpalette(palette)
     buffer = io.BytesIO()
     if format == "webp":
-        few.convert("RGB").save(buffer, "webp", lossless=True, method=2)
+        few.convert("RGB").save(buffer, "webp", lossless=True, method=2, quality=20)
     else:
         few.save(buffer, "png", compress_level=1)
     return buffer.getvalue()
@@ -253,7 +253,7 @@ class Live(anywidget.AnyWidget):
         self._explorable, self._move, self._inline = explorable, 0, False
         index = explorable.indices(state)
         super().__init__(
-            html=_markup(explorable, index, sentence),
+            html=_markup(explorable, index, sentence, f'<img alt="{html.escape(sentence)}" decoding="sync">'),
             state=index,
             drawn={"picture": png, "sentence": sentence},
         )
@@ -344,32 +344,23 @@ def _page(explorable: Explorable, state: State, folder: Path, png: bytes) -> str
     for name, content in files.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_bytes(content)
-    index = explorable.indices(state)
+    place, size = explorable.states().index(state), Image.open(io.BytesIO(png)).size
+    alt = html.escape(sentences[place])
+    images = "".join(
+        f'<img class="only-{theme}" src="frames:/{home.name}/{theme}/{place}.webp" alt="{alt}" '
+        f'width="{size[0]}" height="{size[1]}" loading="lazy" decoding="sync">'
+        for theme in THEMES
+    )
     data = {"frames": f"frames:/{home.name}", "sentences": sentences}
-    size = Image.open(io.BytesIO(png)).size
-    return _markup(explorable, index, sentences[explorable.states().index(state)], data, size)
+    return _markup(explorable, explorable.indices(state), sentences[place], images, data)
 
 
 THEMES = ("light", "dark")
 
 
-def _markup(
-    explorable: Explorable, index: list[int], sentence: str, data: dict | None = None, size: tuple[int, int] = (0, 0)
-) -> str:
+def _markup(explorable: Explorable, index: list[int], sentence: str, images: str, data: dict | None = None) -> str:
     """The HTML of an explorable, the same in every home: picture, native controls, sentence."""
-    title = html.escape(explorable.__doc__.partition("\n")[0])
-    alt = html.escape(sentence)
-    if data:
-        place = explorable.states().index(
-            {name: c.values[i] for i, (name, c) in zip(index, explorable.controls.items(), strict=True)}
-        )
-        images = "".join(
-            f'<img class="only-{theme}" src="{data["frames"]}/{theme}/{place}.webp" alt="{alt}" '
-            f'width="{size[0]}" height="{size[1]}" loading="lazy" decoding="sync">'
-            for theme in THEMES
-        )
-    else:
-        images = f'<img alt="{alt}" decoding="sync">'
+    title, alt = html.escape(explorable.__doc__.partition("\n")[0]), html.escape(sentence)
     parts = [f"<figcaption>{title}</figcaption>", f'<div class="explorable-picture">{images}</div>']
     if explorable.controls:
         controls = "".join(_control(*each) for each in zip(explorable.controls.values(), index, strict=True))

@@ -128,7 +128,7 @@ def _without_waiting(page: str) -> str:
     page = re.sub(r"\s*<script defer src=\"[^\"]*/fontawesome\.js[^>]*></script>", "", page)
     head, end, body = page.partition("</head>")
     head = re.sub(
-        r'<script [^>]*src="([^"]*/tex-mml-chtml\.js)"></script>', lambda tag: MATHS_LATER.format(tag[1]), head
+        r'<script [^>]*src="([^"]*/tex-mml-chtml\.js[^"]*)"></script>', lambda tag: MATHS_LATER.format(tag[1]), head
     )
     head = re.sub(r"<script (?!defer)(?=[^>]*\bsrc=)", "<script defer ", head)
     head = head.replace("<script>DOCUMENTATION_OPTIONS.", '<script type="module">DOCUMENTATION_OPTIONS.')  # is deferred

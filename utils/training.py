@@ -166,6 +166,7 @@ class Update(NamedTuple):
     net: nn.Sequential
     loss: float
     accuracy: float
+    batch: tuple[Tensor, Tensor]  # the images and labels that the next update is for
 
 
 def updates(settings: Settings, seed: int) -> Iterator[Update]:
@@ -177,18 +178,24 @@ def updates(settings: Settings, seed: int) -> Iterator[Update]:
     net, (images, labels, *_) = settings.network(seed), settings.task()
     optimizer = torch.optim.SGD(net.parameters(), lr=settings.lr, momentum=settings.momentum)
     batches = torch.Generator().manual_seed(seed)
-    yield Update(0, net, 0.0, 0.0)
+
+    def draw() -> tuple[Tensor, Tensor]:
+        if not settings.batch_size:
+            return images, labels
+        batch = torch.randint(len(images), (settings.batch_size,), generator=batches)
+        return images[batch], labels[batch]
+
+    x, y = draw()
+    yield Update(0, net, 0.0, 0.0, (x, y))
     for step in steps(settings.steps):
-        x, y = images, labels
-        if settings.batch_size:
-            batch = torch.randint(len(images), (settings.batch_size,), generator=batches)
-            x, y = images[batch], labels[batch]
         scores = net(x)
         loss = settings.loss(scores, y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        yield Update(step + 1, net, loss.item(), _accuracy(scores, y))
+        accuracy = _accuracy(scores, y)
+        x, y = draw()
+        yield Update(step + 1, net, loss.item(), accuracy, (x, y))
         if not loss.isfinite():
             return
 

@@ -30,15 +30,6 @@ WEAK = 100.0  # scikit-learn's C: a penalty so weak that it only keeps separable
 GREY = 0.5  # the brightness about which contrast stretches
 
 
-def spread(values: np.ndarray) -> str:
-    """Mean and standard deviation over seeds, in per cent.
-
-    >>> spread(np.array([0.90, 0.92]))
-    '91.0% ± 1.4%'
-    """
-    return f"{np.mean(values):.1%} ± {np.std(values, ddof=1):.1%}"
-
-
 # --- three kinds of shift, in one dimension ------------------------------------------------------------------------
 
 

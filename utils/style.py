@@ -125,28 +125,57 @@ def figure(
     return fig, axes
 
 
-def draw_arm(ax: Axes, arm: str, x: ArrayLike, runs: ArrayLike, *, seeds: bool = True) -> None:
+def _look(arm: str | Arm) -> Arm:
+    """An arm by its name; what is drawn beside the book's arms brings a look of its own."""
+    return ARMS[arm] if isinstance(arm, str) else arm
+
+
+def draw_arm(ax: Axes, arm: str | Arm, x: ArrayLike, runs: ArrayLike, *, seeds: bool = True) -> None:
     """Draw the mean over `runs` (seeds, points) in the arm's colour, and with `seeds` each single run behind it."""
-    look, runs = ARMS[arm], np.atleast_2d(runs)
+    look, runs = _look(arm), np.atleast_2d(runs)
     if seeds and len(runs) > 1:
         ax.plot(x, runs.T, color=look.colour, alpha=0.28, linewidth=0.9)
     ax.plot(x, runs.mean(0), color=look.colour, linestyle=look.dashes)
 
 
-def label(ax: Axes, arm: str, x: float, y: float, text: str = "", **text_settings) -> None:
+def label(ax: Axes, arm: str | Arm, x: float, y: float, text: str = "", **text_settings) -> None:
     """Write the arm's name, or `text`, at (x, y) in the arm's colour: a direct label in place of a legend."""
-    look = ARMS[arm]
+    look = _look(arm)
     settings = {"color": look.colour, "fontweight": "bold", **text_settings}
     ax.text(x, y, text or look.label, **settings)
 
 
-def label_ends(ax: Axes, ends: dict[str, float], gap: float) -> None:
-    """Name each arm at the right end of its line, `ends[arm]`; names nearer than `gap` of the axis move apart."""
-    below = -np.inf
-    for arm, y in sorted(ends.items(), key=lambda end: end[1]):
-        _, height = ax.transAxes.inverted().transform(ax.transData.transform((0, y)))
-        below = max(height, below + gap)
-        label(ax, arm, 1, below, f" {ARMS[arm].label}", va="center", transform=ax.transAxes)
+def label_ends(ax: Axes, ends: dict[str | Arm, float], gap: float) -> None:
+    """Name each arm at the right end of its line, `ends[arm]`, inside the panel's height.
+
+    Names nearer than `gap` of the axis move apart.
+    """
+    ordered, to_axes = sorted(ends, key=ends.get), ax.transAxes.inverted().transform
+    heights = [to_axes(ax.transData.transform((0, ends[arm])))[1] for arm in ordered]
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + gap)
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], 1 - gap * (len(heights) - 1 - i))
+    for arm, height in zip(ordered, heights, strict=True):
+        label(ax, arm, 1, height, f" {_look(arm).label}", va="center", transform=ax.transAxes)
+
+
+def spread(values: ArrayLike, digits: int = 2) -> str:
+    """Write the mean and the standard deviation over seeds.
+
+    >>> spread([1.0, 3.0])
+    '2.00 ± 1.41'
+    """
+    return f"{np.mean(values):,.{digits}f} ± {np.std(values, ddof=1):,.{digits}f}"
+
+
+def per_cent(values: ArrayLike) -> str:
+    """The same of shares, in per cent.
+
+    >>> per_cent([0.90, 0.92])
+    '91.0% ± 1.4%'
+    """
+    return f"{np.mean(values):.1%} ± {np.std(values, ddof=1):.1%}"
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from utils import shift as mathematics
 from utils.data import digits
 from utils.explore import Drawing, control, explore, picture
-from utils.shift import CORRUPTIONS, NETWORKS, SEEDS, adjusted, joint, sample, spread
-from utils.style import ARMS, FAINT, INK, MUTED, draw_arm, figure, label
+from utils.shift import CORRUPTIONS, NETWORKS, SEEDS, adjusted, joint, sample
+from utils.style import ARMS, FAINT, INK, MUTED, draw_arm, figure, label, per_cent
 
 FITS = 20  # seeds of every fit in two dimensions
 SHIFTS = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
@@ -95,7 +95,7 @@ def two_clouds(shift: float = 2.0, n: int = 500, weighting: str = "known") -> Dr
         _strip(right, place, result.accuracy[way], colour, names.get(way, way))
     _percent(right, 0.3)
     effective = result.effective[weighting] * n
-    said = [f"{names.get(way, way)} {spread(result.accuracy[way])}" for way in rows]
+    said = [f"{names.get(way, way)} {per_cent(result.accuracy[way])}" for way in rows]
     return fig, (
         f"Shift {shift:g}, {n:,} training points, accuracy on test data over {FITS} seeds: {', '.join(said)}"
         + (
@@ -151,8 +151,8 @@ def price(model: str = "true curve", n: int = 500) -> Drawing:
     right.minorticks_off()
     return fig, (
         f"A model that can draw {'a line' if model == 'line' else 'the true curve'}, {n:,} points, {FITS} seeds: at "
-        f"shift 3, {spread(ends['none'])} correct without weights and "
-        f"{spread(ends['known'])} with the known weights, whose effective sample "
+        f"shift 3, {per_cent(ends['none'])} correct without weights and "
+        f"{per_cent(ends['known'])} with the known weights, whose effective sample "
         f"is {effective[-1].mean():.1%} of the points."
     )
 
@@ -191,7 +191,7 @@ def noticing(shift: float = 0.5, n: int = 100) -> Drawing:
     right.set_yticks([0.05, 0.25, 0.5, 0.75, 1], ["5 %", "25 %", "50 %", "75 %", "100 %"])
     return fig, (
         f"Shift {shift:g}, {n:,} points in each sample: over {TESTS} repetitions the held-out accuracy is "
-        f"{spread(accuracies)}, at least {needed:.1%} is needed, and "
+        f"{per_cent(accuracies)}, at least {needed:.1%} is needed, and "
         f"{power[n]:.0%} of the tests {'raise a false alarm' if shift == 0 else 'notice'}."
     )
 
@@ -220,7 +220,7 @@ def other_light(brightness: float = 0.5, contrast: float = 1.0, clip: bool = Fal
         arm = ARMS[name]
         _strip(right, place, result[name], arm.colour, arm.label)
     _percent(right)
-    said = [f"{ARMS[name].label} {spread(each)}" for name, each in result.items()]
+    said = [f"{ARMS[name].label} {per_cent(each)}" for name, each in result.items()]
     return fig, (
         f"Brightness {brightness:+g}, contrast × {contrast:g}{', cut to [0, 1]' if clip else ''}: {', '.join(said)} "
         f"correct ({SEEDS} seeds)."
@@ -274,8 +274,8 @@ def company(classes: int = 10, brightness: float = 0.5) -> Drawing:
     fig.subplots_adjust(right=0.68)
     return fig, (
         f"Batches of {classes} class{'es' if classes > 1 else ''}, brightness +{brightness:g}, {SEEDS} seeds: with the "
-        f"statistics of its own batch BN has {spread(own[:, -1])} correct in batches "
-        f"of 32 and {spread(own[:, 1])} in batches of 4; with those of training "
+        f"statistics of its own batch BN has {per_cent(own[:, -1])} correct in batches "
+        f"of 32 and {per_cent(own[:, 1])} in batches of 4; with those of training "
         f"{alone['bn'].mean():.1%}; plain {alone['plain'].mean():.1%}."
     )
 

@@ -22,7 +22,7 @@ from utils.drift import (
     watch_all,
 )
 from utils.explore import Drawing, control, explore
-from utils.style import ARMS, INK, MUTED, draw_arm, figure, label, label_ends
+from utils.style import ARMS, INK, MUTED, draw_arm, figure, label, label_ends, spread
 from utils.training import Settings
 
 SEEDS = 5
@@ -59,15 +59,6 @@ def watched(settings: Settings, looks: int = LOOKS) -> list[list[Drift]]:
         (runs,) = watch_all([replace(settings, norm=norm)], SEEDS, looks)
         arms.append(runs[:drawn] + [run._replace(counts=run.counts[:0].copy()) for run in runs[drawn:]])
     return arms
-
-
-def spread(values: np.ndarray, digits: int = 2) -> str:
-    """Write the mean and the standard deviation over seeds.
-
-    >>> spread(np.array([1.0, 3.0]))
-    '2.00 ± 1.41'
-    """
-    return f"{np.mean(values):,.{digits}f} ± {np.std(values, ddof=1):,.{digits}f}"
 
 
 @cache

@@ -25,7 +25,7 @@ from utils.instability import (
 )
 from utils.noise import PAPERS, Recipe, draw_noise
 from utils.progress import each
-from utils.style import ARMS, FAINT, INK, MUTED, draw_arm, figure
+from utils.style import ARMS, FAINT, INK, MUTED, Arm, draw_arm, figure, label, label_ends, spread
 from utils.training import Settings
 
 SEEDS = 5
@@ -36,8 +36,8 @@ STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 NETWORK = Settings(depth=10, width=32, nonlinearity="relu", lr=0.3, batch_size=32, steps=STEPS)
 NAMES = {"ReLU": ("relu", 0.3), "tanh": ("tanh", 0.3), "sigmoid": ("sigmoid", 1.0)}  # each at one learning rate
 SIZES = (0.25, 0.5, 1.0)
-LOOKS = {arm: (ARMS[arm].label, ARMS[arm].colour, ARMS[arm].dashes) for arm in FOUR}
-LOOKS["stays"] = ("noise stays", INK, (0, (3, 1)))
+LOOKS = {**{arm: ARMS[arm] for arm in FOUR}, "stays": Arm("noise stays", INK, (0, (3, 1)))}
+GAP = 0.085  # between two names at the ends of lines
 
 
 def stronger(variant: Variant, strength: float) -> Variant:
@@ -122,41 +122,6 @@ def raced(depth: int = 10, nonlinearity: str = "ReLU", lr: float = 0.0) -> Raced
     return Raced(tuple(named), Race(**taken))
 
 
-def spread(values: np.ndarray, digits: int = 2) -> str:
-    """Write the mean and the standard deviation over seeds.
-
-    >>> spread(np.array([1.0, 3.0]))
-    '2.00 ± 1.41'
-    """
-    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
-
-
-def _draw(ax: Axes, arm: str, x: np.ndarray, runs: np.ndarray) -> None:
-    """`draw_arm`, also for the variant that is no arm of the book and is drawn in ink."""
-    if arm in ARMS:
-        draw_arm(ax, arm, x, runs)
-        return
-    _, colour, dashes = LOOKS.get(arm, LOOKS["stays"])
-    ax.plot(x, runs.T, color=colour, alpha=0.28, linewidth=0.9)
-    ax.plot(x, runs.mean(0), color=colour, linestyle=dashes)
-
-
-def _name_ends(ax: Axes, ends: dict[str, float], gap: float = 0.085, names: dict | None = None) -> None:
-    """As `label_ends`, also for what is drawn in ink, and never above the panel."""
-    ordered = sorted(ends, key=ends.get)
-    to_axes = ax.transAxes.inverted().transform
-    heights = [to_axes(ax.transData.transform((0, ends[arm])))[1] for arm in ordered]
-    for i in range(1, len(heights)):
-        heights[i] = max(heights[i], heights[i - 1] + gap)
-    top = 1.0
-    for i in reversed(range(len(heights))):
-        heights[i] = top = min(heights[i], top)
-        top -= gap
-    for arm, height in zip(ordered, heights, strict=True):
-        text, colour, _ = (names or LOOKS)[arm]
-        ax.text(1, height, f" {text}", color=colour, fontweight="bold", va="center", transform=ax.transAxes)
-
-
 def _curves(title: str, results: Raced, wanted: dict[str, tuple]) -> tuple:
     """Draw training curves of some arms, each named at its end; `wanted` gives their variants' names."""
     fig, (ax,) = figure(title, height=3.4)
@@ -164,18 +129,18 @@ def _curves(title: str, results: Raced, wanted: dict[str, tuple]) -> tuple:
     ends = {}
     for arm, name in wanted.items():
         curves = results.curve(*name)
-        _draw(ax, arm, x, curves)
-        ends[arm] = curves[:, -1].mean()
+        draw_arm(ax, LOOKS[arm], x, curves)
+        ends[LOOKS[arm]] = curves[:, -1].mean()
     ax.axhline(0.1, color=MUTED, linewidth=1, linestyle=":")
     ax.set(xlim=(WINDOW, STEPS), ylim=(0, 1.02), xlabel="training step", xticks=[20, 50, 100, 150, 200])
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     fig.subplots_adjust(right=0.76)
-    _name_ends(ax, ends)
+    label_ends(ax, ends, GAP)
     return fig, ax
 
 
 def _areas(results: Raced, wanted: dict[str, tuple]) -> str:
-    return ", ".join(f"{LOOKS[arm][0]} {spread(results.area(*name))}" for arm, name in wanted.items())
+    return ", ".join(f"{LOOKS[arm].label} {spread(results.area(*name))}" for arm, name in wanted.items())
 
 
 def _share(results: Raced, name: tuple, who: str = "noisy BN") -> str:
@@ -207,7 +172,7 @@ def the_noise(strength: float = 1.0, draw: int = 1) -> Drawing:
         for unit in range(6):
             column = values[:, unit].numpy()
             spots = unit + 1 + np.linspace(-0.22, 0.22, 32)
-            ax.plot(spots, column, "o", color=LOOKS["noisy"][1], alpha=0.55, markersize=3.2, markeredgewidth=0)
+            ax.plot(spots, column, "o", color=LOOKS["noisy"].colour, alpha=0.55, markersize=3.2, markeredgewidth=0)
             ax.plot([unit + 0.68, unit + 1.32], 2 * [column.mean()], color=INK, linewidth=2)
         ax.set(xlim=(0.4, 6.6), ylim=(middle - half, middle + half), xticks=range(1, 7), xlabel="unit")
         ax.grid(axis="x", visible=False)
@@ -291,9 +256,9 @@ def jumps_and_drift(depth: int = 10, place: str = "entering the nonlinearity", y
         means = {}
         for arm in FOUR:
             runs = values[results.at(arm, 1.0)]
-            _draw(ax, arm, layers, runs)
+            draw_arm(ax, arm, layers, runs)
             means[arm] = runs.mean(-1)
-        said.append(f"{what} " + ", ".join(f"{LOOKS[arm][0]} {spread(means[arm], 3)}" for arm in FOUR))
+        said.append(f"{what} " + ", ".join(f"{LOOKS[arm].label} {spread(means[arm], 3)}" for arm in FOUR))
         ax.set(yscale="log", ylim=(7e-4, 30), xlim=(0.7, depth + 0.3), xlabel="hidden layer")
         ax.set_xticks(layers if depth == 3 else [1, 4, 7, 10])
         ax.set_yticks([0.001, 0.01, 0.1, 1, 10], ["0.001", "0.01", "0.1", "1", "10"])
@@ -307,10 +272,10 @@ def jumps_and_drift(depth: int = 10, place: str = "entering the nonlinearity", y
 def _key(ax: Axes, arms: tuple[str, ...], top: float = 0.36, step: float = 0.078) -> None:
     """Name the arms in a corner of the panel, one under another."""
     for row, arm in enumerate(arms):
-        text, colour, dashes = LOOKS[arm]
+        look = LOOKS[arm]
         y = top - step * (row + 0.5)
-        ax.plot([0.03, 0.16], [y, y], color=colour, linestyle=dashes, transform=ax.transAxes, linewidth=1.8)
-        ax.text(0.19, y, text, color=colour, fontsize=9, fontweight="bold", va="center", transform=ax.transAxes)
+        ax.plot([0.03, 0.16], [y, y], color=look.colour, linestyle=look.dashes, transform=ax.transAxes, linewidth=1.8)
+        label(ax, look, 0.19, y, fontsize=9, va="center", transform=ax.transAxes)
 
 
 # --- what the later layers see -------------------------------------------------------------------------------------
@@ -336,17 +301,17 @@ def layer_by_layer(
         chosen = values[:, results.at(arm, 1.0), :, :-1]  # (3 places, seeds, layers)
         runs = chosen.transpose(1, 2, 0).reshape(SEEDS, -1)
         x = np.arange(runs.shape[1]) / 3 + 1
-        _draw(ax, arm, x, runs)
-        ax.plot(x[2::3], runs.mean(0)[2::3], "o", color=LOOKS[arm][1], markersize=5)
-        ends[arm] = runs.mean(0)[-1]
-        said.append(f"{LOOKS[arm][0]} " + ", ".join(spread(part.mean(-1)) for part in chosen))
+        draw_arm(ax, LOOKS[arm], x, runs)
+        ax.plot(x[2::3], runs.mean(0)[2::3], "o", color=LOOKS[arm].colour, markersize=5)
+        ends[LOOKS[arm]] = runs.mean(0)[-1]
+        said.append(f"{LOOKS[arm].label} " + ", ".join(spread(part.mean(-1)) for part in chosen))
     ax.set(yscale="symlog", ylim=(-0.012, 12), xlim=(0.9, 9.8), xticks=range(1, 10), xlabel="from hidden layer")
     ax.set_yscale("symlog", linthresh=0.1, linscale=0.6)
     ax.set_ylim(-0.012, 12)
     ax.set_yticks([0, 0.1, 0.3, 1, 3, 10], ["0", "0.1", "0.3", "1", "3", "10"])
     ax.minorticks_off()
     fig.subplots_adjust(right=0.76)
-    _name_ends(ax, ends)
+    label_ends(ax, ends, GAP)
     return fig, (
         f"{nonlinearity}, 10 layers, {moment}, {compared}, in widths at {PLACES[0]}, {PLACES[1]}, {PLACES[2]} (mean "
         f"over layers 1 to 9, {SEEDS} seeds): {'; '.join(said)}."
@@ -384,15 +349,15 @@ def parts() -> Drawing:
         for stays, arm, lift in ((False, "noisy", -0.14), (True, "stays", 0.14)):
             kept = results.kept(part, stays)
             marker = "o" if arm == "noisy" else "D"
-            ax.plot(kept, np.full(SEEDS, row + lift), marker, color=LOOKS[arm][1], alpha=0.4, markersize=4)
-            ax.plot(kept.mean(), row + lift, marker, color=LOOKS[arm][1], markersize=8)
+            ax.plot(kept, np.full(SEEDS, row + lift), marker, color=LOOKS[arm].colour, alpha=0.4, markersize=4)
+            ax.plot(kept.mean(), row + lift, marker, color=LOOKS[arm].colour, markersize=8)
             told.append(f"{100 * kept.mean():.0f} ± {100 * kept.std(ddof=1):.0f} %")
         said.append(f"{part} {' and '.join(told)}")
     ax.set(xlim=(0, 1.05), ylim=(len(PARTS) - 0.5, -0.5))
     ax.set_yticks(range(len(PARTS)), PARTS)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-    ax.text(0.03, 3.72, "● noisy BN", color=LOOKS["noisy"][1], fontweight="bold", fontsize=10, va="center")
-    ax.text(0.03, 4.12, "◆ noise stays", color=LOOKS["stays"][1], fontweight="bold", fontsize=10, va="center")
+    ax.text(0.03, 3.72, "● noisy BN", color=LOOKS["noisy"].colour, fontweight="bold", fontsize=10, va="center")
+    ax.text(0.03, 4.12, "◆ noise stays", color=LOOKS["stays"].colour, fontweight="bold", fontsize=10, va="center")
     ax.grid(axis="y", visible=False)
     return fig, f"Share of BN's gain kept by noisy BN, and where the noise stays ({SEEDS} seeds): {'; '.join(said)}."
 
@@ -407,19 +372,15 @@ def shared_or_own(size: float = 1.0, stays: bool = False) -> Drawing:
     wanted = {"plain": ("plain",), "bn": ("bn",), "shared": ("shared", size, stays), "own": ("own", size, stays)}
     fig, (ax,) = figure("training accuracy, 20 batches", height=3.4)
     x, ends = np.arange(WINDOW, STEPS + 1), {}
-    names = {**LOOKS, "shared": ("shared", INK, "-"), "own": ("each its own", MUTED, (0, (4, 1.5)))}
+    looks = {**LOOKS, "shared": Arm("shared", INK), "own": Arm("each its own", MUTED, (0, (4, 1.5)))}
     for arm, name in wanted.items():
         curves = results.curve(*name)
-        if arm in ARMS:
-            draw_arm(ax, arm, x, curves)
-        else:
-            ax.plot(x, curves.T, color=names[arm][1], alpha=0.28, linewidth=0.9)
-            ax.plot(x, curves.mean(0), color=names[arm][1], linestyle=names[arm][2])
-        ends[arm] = curves[:, -1].mean()
+        draw_arm(ax, looks[arm], x, curves)
+        ends[looks[arm]] = curves[:, -1].mean()
     ax.set(xlim=(WINDOW, STEPS), ylim=(0, 1.02), xlabel="training step", xticks=[20, 50, 100, 150, 200])
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     fig.subplots_adjust(right=0.74)
-    _name_ends(ax, ends, names=names)
+    label_ends(ax, ends, GAP)
     jumps = instability(results.run, "jump", "as it is")[1].mean(-1)  # (V, S), over the layers
     told = []
     for what, called in (("shared", "shared by the batch"), ("own", "each sample's own")):
@@ -457,18 +418,18 @@ def at_test_time(depth: int = 10) -> Drawing:
     for arm, lift in (("bn", -0.14), ("noisy", 0.14)):
         chosen = results.run.test_accuracy[:, results.at(arm, 1.0)]
         for row, values in enumerate(chosen):
-            ax.plot(values, np.full(SEEDS, row + lift), "o", color=LOOKS[arm][1], alpha=0.4, markersize=4)
-            ax.plot(values.mean(), row + lift, "o", color=LOOKS[arm][1], markersize=8)
+            ax.plot(values, np.full(SEEDS, row + lift), "o", color=LOOKS[arm].colour, alpha=0.4, markersize=4)
+            ax.plot(values.mean(), row + lift, "o", color=LOOKS[arm].colour, markersize=8)
         told = [
             f"{mode} {100 * values.mean():.0f} ± {100 * values.std(ddof=1):.0f} %"
             for mode, values in zip(MODES, chosen, strict=True)
         ]
-        said.append(f"{LOOKS[arm][0]}: {', '.join(told)}")
+        said.append(f"{LOOKS[arm].label}: {', '.join(told)}")
     ax.set(xlim=(0, 1.02), ylim=(3.5, -0.5))
     ax.set_yticks(range(4), ["noise off", "noise on", "re-estimated", "as in training"])
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-    ax.text(0.02, 2.85, "● BN", color=LOOKS["bn"][1], fontweight="bold", fontsize=10, va="center")
-    ax.text(0.02, 3.2, "● noisy BN", color=LOOKS["noisy"][1], fontweight="bold", fontsize=10, va="center")
+    ax.text(0.02, 2.85, "● BN", color=LOOKS["bn"].colour, fontweight="bold", fontsize=10, va="center")
+    ax.text(0.02, 3.2, "● noisy BN", color=LOOKS["noisy"].colour, fontweight="bold", fontsize=10, va="center")
     ax.grid(axis="y", visible=False)
     ax.axvline(0.1, color=FAINT, linewidth=2)
     return fig, f"ReLU, {depth} layers, {SEEDS} seeds. {'. '.join(said)}."
@@ -510,9 +471,9 @@ def on_images(measured: str = "jump", yardstick: str = "as it is") -> Drawing:
     for arm, runs in watched().items():
         curves = np.array([np.convolve(run.accuracy, kernel, "valid") for run in runs])
         far = np.array([instability(run, measured, yardstick) for run in runs])
-        _draw(left, arm, x, curves)
-        _draw(right, arm, np.arange(1, IMAGES.depth + 1), far)
-        said.append(f"{LOOKS[arm][0]} {spread(image_area(arm))} and {spread(far.mean(-1), 3)}")
+        draw_arm(left, arm, x, curves)
+        draw_arm(right, arm, np.arange(1, IMAGES.depth + 1), far)
+        said.append(f"{LOOKS[arm].label} {spread(image_area(arm))} and {spread(far.mean(-1), 3)}")
     left.set(xlim=(WINDOW, last), ylim=(0, 1.02), xlabel="training step", xticks=[20, 50, 80])
     left.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     right.set(yscale="log", ylim=(1e-4, 30), xlim=(0.8, IMAGES.depth + 0.2), xlabel="convolution", xticks=[1, 2, 3, 4])

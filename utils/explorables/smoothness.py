@@ -1,6 +1,6 @@
 """The explorables and pictures of the chapter "Walk along the gradient"."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 
 from utils.explore import Drawing, control, explore
 from utils.smoothness import LENGTHS, QUANTITIES, Course, along_gradient, band, size, slice_around, times, watch_course
-from utils.style import ARMS, INK, MUTED, draw_arm, figure, label, label_ends, number
+from utils.style import ARMS, INK, MUTED, draw_arm, figure, label, label_ends, number, spread
 from utils.sweeps import sweep
 from utils.training import Settings
 
@@ -56,15 +56,6 @@ def factors(network: str, ratio: Callable[..., float], *given: object) -> list[s
     ['1.0 ± 0.0', '1.0 ± 0.0', '1.0 ± 0.0']
     """
     return [spread([ratio(*pair, quantity, *given) for pair in pairs(network)]) for quantity in QUANTITIES]
-
-
-def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Say a mean and a standard deviation.
-
-    >>> spread([1.0, 3.0])
-    '2.0 ± 1.4'
-    """
-    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
 
 
 # --- a bowl --------------------------------------------------------------------------------------------------------

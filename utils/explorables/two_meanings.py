@@ -12,7 +12,7 @@ from utils.drift import PROBE
 from utils.explore import Drawing, control, explore
 from utils.gradient_shift import Both, measured, over_layers, rank_correlation, ratio, two_gradients, watch_both, within
 from utils.progress import each
-from utils.style import ARMS, DATA, FAINT, INK, MUTED, draw_arm, figure, label_ends, number
+from utils.style import ARMS, DATA, FAINT, INK, MUTED, draw_arm, figure, label_ends, number, spread
 from utils.training import Settings
 
 SEEDS = 5
@@ -70,15 +70,6 @@ def at_first(network: str) -> list[Both]:
         return []
     settings = replace(shown.settings, norm="torch", steps=shown.early)
     return [watch_both(settings, seed, 6, shown.probe) for seed in each(range(SEEDS))]
-
-
-def spread(values: np.ndarray, digits: int = 2) -> str:
-    """Write the mean and the standard deviation over seeds.
-
-    >>> spread(np.array([1.0, 3.0]))
-    '2.00 ± 1.41'
-    """
-    return f"{np.mean(values):,.{digits}f} ± {np.std(values, ddof=1):,.{digits}f}"
 
 
 def summed(ratios: np.ndarray) -> str:

@@ -12,7 +12,7 @@ from utils.data import digits
 from utils.explore import Drawing, control, explore
 from utils.gains import Lengths, Scaled, scaled, steps_saved, usable, watch_lengths
 from utils.networks import preactivations
-from utils.style import ARMS, FAINT, INK, MUTED, WIDTH, draw_arm, figure, label, label_ends
+from utils.style import ARMS, FAINT, INK, MUTED, WIDTH, Arm, draw_arm, figure, label, label_ends, per_cent, spread
 from utils.sweeps import sweep
 from utils.training import Run, Settings, train_all, trained
 
@@ -335,6 +335,7 @@ FEW_ARMS = {
     "bn": replace(FEW, norm=NORMS["bn"]),
     "dropout": replace(FEW, dropout=0.3),
 }
+DROPOUT = Arm("dropout", INK, (0, (2, 1.2)))
 
 
 @cache
@@ -358,15 +359,11 @@ def regularisation(examples: int = 200, shown: str = "loss") -> Drawing:
     said, ends = [], {}
     for arm, runs in few(examples).items():
         curves = np.array([run.test_loss if shown == "loss" else run.test_accuracy for run in runs])
-        if arm in ARMS:
-            draw_arm(ax, arm, runs[0].looked, curves)
-        else:
-            ax.plot(runs[0].looked, curves.T, color=INK, alpha=0.28, linewidth=0.9)
-            ax.plot(runs[0].looked, curves.mean(0), color=INK, linestyle=(0, (2, 1.2)))
-        ends[arm] = curves[:, -1].mean()
-        value, spread = curves[:, -1].mean(), curves[:, -1].std(ddof=1)
-        name = ARMS[arm].label if arm in ARMS else arm
-        said.append(f"{name} {value:.3f} ± {spread:.3f}" if shown == "loss" else f"{name} {value:.1%} ± {spread:.1%}")
+        look = ARMS.get(arm, DROPOUT)
+        draw_arm(ax, look, runs[0].looked, curves)
+        ends[look] = curves[:, -1].mean()
+        last = curves[:, -1]
+        said.append(f"{look.label} {spread(last, 3) if shown == 'loss' else per_cent(last)}")
     ax.set(xlim=(0, FEW.steps), xlabel="training step")
     if shown == "loss":
         ax.set(yscale="log", ylim=(0.08, 4))
@@ -375,16 +372,6 @@ def regularisation(examples: int = 200, shown: str = "loss") -> Drawing:
     else:
         ax.set_ylim(0.6, 1)
         ax.set_yticks([0.6, 0.7, 0.8, 0.9, 1], ["60 %", "70 %", "80 %", "90 %", "100 %"])
-    _name_ends(ax, ends)
+    label_ends(ax, ends, gap=0.09)
     fig.subplots_adjust(right=0.82)
     return fig, f"{examples} training examples, {FEW.steps} steps, {SEEDS} seeds: test {shown} {', '.join(said)}."
-
-
-def _name_ends(ax: Axes, ends: dict[str, float]) -> None:
-    """As `label_ends`, with an arm that has no colour of its own among them."""
-    below = -np.inf
-    for arm, y in sorted(ends.items(), key=lambda end: end[1]):
-        _, height = ax.transAxes.inverted().transform(ax.transData.transform((0, y)))
-        below = max(height, below + 0.09)
-        name, colour = (ARMS[arm].label, ARMS[arm].colour) if arm in ARMS else (arm, INK)
-        ax.text(1, below, f" {name}", color=colour, fontweight="bold", va="center", transform=ax.transAxes)

@@ -12,6 +12,8 @@ from conftest import FIELD, PAGES, press, spoken_names, visiting
 from fontTools.ttLib import TTFont
 from PIL import Image
 
+from utils.explore import MOST_STATES
+
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 ICONS = {"900": "fa-solid-900", "400": "fa-regular-400"}  # the fonts of the theme's icons, by weight
 
@@ -58,6 +60,12 @@ def visit(browser, site, name):
     return lambda **settings: visiting(browser, f"{site}/{name}.html", **settings)
 
 
+def published(book, name):
+    """What each explorable of a page has in store: its frames and its sentences."""
+    text = (book / f"{name}.html").read_text()
+    return [json.loads(data) for data in re.findall(r'<script type="application/json">(\{"frames".*?)</script>', text)]
+
+
 def explorables(page):
     """The explorables of a page, once they answer and their pictures are loaded."""
     found = page.query_selector_all("[data-explorable]")
@@ -85,13 +93,19 @@ def luminance(png):
 
 
 def test_a_page_for_every_entry_and_a_file_for_every_state(book, name):
-    text = (book / f"{name}.html").read_text()
-    for data in map(json.loads, re.findall(r'<script type="application/json">(\{"frames".*?)</script>', text)):
+    for data in published(book, name):
         for theme in ("light", "dark"):
             folder = (book / name).parent / data["frames"] / theme
             frames = [folder / f"{i}.webp" for i in range(len(data["sentences"]))]
             assert len({Image.open(frame).size for frame in frames}) == 1
             assert sorted(folder.iterdir()) == sorted(frames)
+
+
+def test_every_state_is_told_in_words(book, name):
+    for data in published(book, name):
+        sentences = data["sentences"]
+        assert 1 < len(set(sentences)) <= len(sentences) <= MOST_STATES
+        assert not [each for each in sentences if not each.endswith(".") or re.search(r"\b(nan|inf|None)\b", each)]
 
 
 def test_no_script_holds_up_the_page(book, name):

@@ -63,6 +63,11 @@ def test_there_are_chapters_and_explorables():
     assert CHAPTERS and list(explorable_names())
 
 
+def test_every_explorable_is_shown_in_a_chapter():
+    code = "\n".join(source for path in CHAPTERS for source in sources(path, "code"))
+    assert not [name for name in explorable_names() if not re.search(rf"\b{name}\(", code)]
+
+
 @each_chapter
 def test_it_is_committed_as_written_not_as_run(path):
     book = read(path)

@@ -2,10 +2,8 @@
 
 import asyncio
 import gc
-import importlib
 import itertools
 import json
-import pkgutil
 import re
 import threading
 import time
@@ -17,20 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-import utils.explorables
 from utils.explore import MOST_STATES, Explorable, control, explore, picture
 from utils.progress import steps
 
-CHAPTERS = [
-    importlib.import_module(f"utils.explorables.{module.name}")
-    for module in pkgutil.iter_modules(utils.explorables.__path__)
-]
-EVERY = {
-    f"{chapter.__name__.rpartition('.')[2]}.{name}": each
-    for chapter in CHAPTERS
-    for name, each in vars(chapter).items()
-    if isinstance(each, Explorable)
-}
 MOVES = 200
 
 
@@ -328,15 +315,3 @@ def test_two_hundred_moves_leave_nothing_behind():
     tracemalloc.start()
     asyncio.run(scene())
     tracemalloc.stop()
-
-
-# --- the explorables of the chapters ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("explorable", EVERY.values(), ids=EVERY.keys())
-def test_every_state_of_every_explorable_is_drawn_and_told(explorable):
-    drawings = [explorable.draw(**state) for state in explorable.states()]
-    sentences = [sentence for _, sentence in drawings]
-    assert len(sentences) <= MOST_STATES
-    assert not [sentence for sentence in sentences if not sentence.endswith(".")]
-    assert len(set(sentences)) > 1

@@ -8,7 +8,6 @@ from textwrap import dedent
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
 from torch import nn
 from torch.testing import assert_close
 
@@ -23,7 +22,6 @@ from utils.gradient_shift import (
     measured,
     one_update,
     over_layers,
-    rank_correlation,
     ratio,
     step_below,
     two_gradients,
@@ -31,7 +29,7 @@ from utils.gradient_shift import (
     within,
 )
 from utils.networks import LINEAR, mlp, preactivations, vgg
-from utils.training import Settings, train, updates
+from utils.training import Settings, one_thread, train, updates
 
 SMALL = Settings(depth=3, width=12, lr=0.5, steps=9, nonlinearity="tanh")
 NETS = {
@@ -50,6 +48,7 @@ def settings(request):
     return NETS[request.param]
 
 
+@one_thread()
 def states(settings, seed=0):
     """The network after every update, and the mini-batch of every update as training itself saw it."""
     seen, images, labels = [], [], []
@@ -390,13 +389,6 @@ def test_a_divergence_ends_the_looks():
     seen = watch(Settings(depth=10, nonlinearity="relu", init="he", lr=10.0, steps=50), 0, looks=50)
     assert 1 <= len(seen.looked) < 50
     assert len(seen.l2) == len(seen.looked) < len(seen.loss)
-
-
-def test_a_rank_correlation_knows_order_only():
-    chance = np.random.default_rng(0)
-    a, b = chance.normal(size=(2, 40))
-    assert rank_correlation(a, b) == pytest.approx(spearmanr(a, b).statistic)
-    assert rank_correlation(a, np.exp(a)) == pytest.approx(1) and rank_correlation(a, -a) == pytest.approx(-1)
 
 
 def test_the_mean_over_layers_is_geometric_but_for_the_cosine():

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from utils import smoothness
+from utils.explorables import smoothness as show
 from utils.networks import NORMS, looking, mlp, vgg
 from utils.smoothness import (
     LENGTHS,
@@ -28,7 +29,7 @@ from utils.smoothness import (
     times_at_loss,
     typical,
 )
-from utils.training import Settings, train, updates
+from utils.training import Settings, one_thread, train, updates
 
 SMALL = Settings(depth=2, width=12, nonlinearity="relu", lr=0.3, batch_size=20, steps=25)
 
@@ -329,6 +330,24 @@ def test_runs_are_compared_at_the_same_loss():
     assert np.isnan(times_at_loss(course, later, "loss", 1, 9))  # the ends do not count
 
 
+def test_the_farthest_length_is_the_last_and_nothing_else_changes():
+    course = smoothness.watch_course.func(replace(SMALL, norm="torch"), 0, every=12)
+    far = show.farthest(course)
+    assert np.allclose(size(far, "beta"), course.changes[:, -1] / course.moved[:, -1])
+    assert far.losses.tolist() == course.losses[:, -1:].tolist()
+    assert overshoots(far) == overshoots(course)
+    assert far.loss is course.loss
+
+
+def test_the_loss_after_training_is_taken_with_and_without_the_noise():
+    with_noise, without = np.array(show.loss_after("noisy")), np.array(show.loss_after("noisy", noise=False))
+    assert (without < with_noise).all()
+    assert show.loss_after("bn") == show.loss_after("bn", noise=False)
+    trained_last = [course.trained[-20:].mean() for course in show.runs(arm="noisy")]
+    assert np.allclose(with_noise, trained_last, rtol=0.15)
+
+
+@one_thread()
 def test_training_stops_before_the_update_that_is_asked_for():
     stopped = stop_before(SMALL, 3, 7)
     every = list(updates(replace(SMALL, steps=7), 3))

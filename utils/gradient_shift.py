@@ -7,7 +7,7 @@ Definition 2.1. Both are asked here of the same updates of the same run.
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from itertools import pairwise, permutations
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -314,24 +314,3 @@ def within(runs: Sequence[Both], what: str, low: float, high: float) -> np.ndarr
     """
     loss = np.concatenate([run.loss[run.looked] for run in runs])
     return np.concatenate([over_layers(run, what) for run in runs])[(low < loss) & (loss < high)]
-
-
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's: the correlation of the ranks, 1 where `b` rises whenever `a` does. For values without ties.
-
-    >>> rank_correlation(np.array([1.0, 10.0, 100.0]), np.array([0.1, 0.2, 0.5]))
-    1.0
-    """
-    ranks = [values.argsort().argsort() for values in (a, b)]
-    return float(np.corrcoef(ranks)[0, 1].round(12))
-
-
-def by_chance(correlation: float, many: int) -> float:
-    """Return the share of all orders of `many` things whose rank correlation with a given order is at least this high.
-
-    >>> by_chance(1.0, 4) * 24, by_chance(-1.0, 4)
-    (1.0, 1.0)
-    """
-    orders = np.array([*permutations(range(many))])
-    apart = ((orders - np.arange(many)) ** 2).sum(1)
-    return float((1 - 6 * apart / (many * (many**2 - 1)) >= correlation - 1e-9).mean())

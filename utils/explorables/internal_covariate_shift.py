@@ -88,7 +88,7 @@ def noise_or_drift(updates: int = 30, batch_size: int = 60, network: str = "plai
         units = np.arange(1, 101)
         ax.axhline(0, color=MUTED, linewidth=1)
         ax.plot(units, differences[0].clip(-1.95, 1.95), "o", color=ARMS[arm].colour, markersize=3.5, markeredgewidth=0)
-        ax.set(xlim=(0, 101), ylim=(-2, 2), yticks=range(-2, 3), xlabel="unit of the last hidden layer")
+        ax.set(xlim=(0, 101), ylim=(-2, 2.9), yticks=range(-2, 3), xlabel="unit of the last hidden layer")
         ax.text(0.03, 0.97, what, transform=ax.transAxes, va="top", color=INK, fontsize=10)
     axes[0].set_ylabel("difference of means, widths")
     axes[1].tick_params(labelleft=False)
@@ -191,7 +191,7 @@ def against_layer(
             f"{ARMS[arm].label} {_figures(far[:, first])} in layer {first + 1}, {_figures(far[:, -1])} in the last"
         )
     ax.set(yscale="log", xlim=(0.8, settings.depth + 0.2), xlabel="hidden layer", xticks=layers)
-    ax.set_ylim(*((0.003, 20_000) if network == "sigmoid, 5 layers" else (0.003, 300)))
+    ax.set_ylim(*((0.001, 20_000) if network == "sigmoid, 5 layers" else (0.003, 300)))
     label_ends(ax, ends, gap=0.08)
     fig.subplots_adjust(right=0.86)
     return fig, (

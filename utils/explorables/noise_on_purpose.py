@@ -1,5 +1,6 @@
 """The explorables of the chapter "Make BatchNorm noisy on purpose"."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
+from utils.batchnorm import normalize
 from utils.explore import Drawing, control, explore, picture
 from utils.instability import (
     BN,
@@ -15,18 +17,20 @@ from utils.instability import (
     NOISY_PLAIN,
     PLACES,
     PLAIN,
+    PROBE,
     STAYS,
     Race,
     Variant,
     Watch,
+    between_draws,
     share_kept,
     side_by_side,
     watch,
 )
-from utils.noise import PAPERS, Recipe, draw_noise
+from utils.noise import PAPERS, NoisyBatchNorm1d, Recipe, draw_noise
 from utils.progress import each
 from utils.style import ARMS, FAINT, INK, MUTED, Arm, draw_arm, figure, label, label_ends, spread
-from utils.training import Settings
+from utils.training import Settings, trained
 
 SEEDS = 5
 STEPS = 200
@@ -318,6 +322,30 @@ def layer_by_layer(
     )
 
 
+@torch.no_grad()
+def disturbed(norm: str) -> np.ndarray:
+    """Train the main network with `norm`, "bn" or "noisy"; then give it the paper's noise, and compare two draws.
+
+    How far single values have moved after the next norm, in widths, as in :func:`layer_by_layer` (mean over layers 1
+    to 9): (seeds,).
+    """
+    task, found = NETWORK.task(), []
+    for seed in range(SEEDS):
+        net = replace(NETWORK, norm="noisy").network(seed)
+        net.load_state_dict(trained(replace(NETWORK, norm=norm), seed).state_dict())
+        pairs = zip(*(_normed(net, task.x_train[:PROBE]) for _ in range(2)), strict=True)
+        found.append(np.mean([between_draws(*pair)[1] for pair in list(pairs)[1:]]))
+    return np.array(found)
+
+
+def _normed(net: torch.nn.Sequential, x: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Give each hidden layer's values after its norm, before the noise."""
+    for layer in net:
+        if isinstance(layer, NoisyBatchNorm1d):
+            yield normalize(x) * layer.weight + layer.bias
+        x = layer(x)
+
+
 @explore(
     depth=control([3, 10], unit="hidden layers"),
     nonlinearity=list(NAMES),
@@ -387,7 +415,7 @@ def shared_or_own(size: float = 1.0, stays: bool = False) -> Drawing:
         kept, jump = results.kept(what, size, stays), jumps[results.at(what, size, stays)]
         told.append(
             f"{called}, {100 * kept.mean():.0f} ± {100 * kept.std(ddof=1):.0f} % of BN's gain is kept (mean jump "
-            f"{spread(jump)})"
+            f"{spread(jump, 3)})"
         )
     return fig, (
         f"ReLU, 10 layers, shifts from {-size:g} to {size:g}, the next BN {'cannot' if stays else 'can'} take them "

@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
 from utils.explore import Drawing, control, explore
+from utils.networks import looking
+from utils.noise import PAPERS
 from utils.smoothness import LENGTHS, QUANTITIES, Course, along_gradient, band, size, slice_around, times, watch_course
 from utils.style import ARMS, INK, MUTED, draw_arm, figure, label, label_ends, number, spread
 from utils.sweeps import sweep
-from utils.training import Settings
+from utils.training import Settings, trained
 
 SEEDS = 5
 NORMS = {"plain": "plain", "bn": "torch"}  # PyTorch's layer: the same values as ours, and faster in small networks
@@ -27,7 +29,8 @@ NETWORKS = {
 }
 FIRST = "5 layers, Glorot"
 NAMES = {"loss": "loss", "gradient": "change of gradient", "beta": "beta"}
-LIMITS = {"loss": (3e-3, 100), "gradient": (3e-3, 100), "beta": (0.8, 400)}
+FAR = "beta at the longest length"
+LIMITS = {"loss": (3e-3, 100), "gradient": (3e-3, 100), "beta": (0.6, 400)}
 
 
 def runs(network: str = FIRST, arm: str = "plain") -> list[Course]:
@@ -49,13 +52,49 @@ def pairs(network: str) -> list[tuple[Course, Course]]:
     return list(zip(*(runs(network, arm) for arm in NORMS), strict=True))
 
 
+def farthest(course: Course) -> Course:
+    """The course with the longest of its lengths alone.
+
+    >>> farthest(runs()[0]).losses.shape
+    (20, 1)
+    """
+    return course._replace(**{part: getattr(course, part)[:, -1:] for part in ("moved", "losses", "changes")})
+
+
 def factors(network: str, ratio: Callable[..., float], *given: object) -> list[str]:
     """Say, for each quantity, the mean and the spread over seeds of `ratio(plain, bn, quantity, *given)`.
 
+    The last is beta at the longest length.
+
     >>> factors("5 layers, Glorot", lambda plain, bn, quantity: 1.0)
-    ['1.0 ± 0.0', '1.0 ± 0.0', '1.0 ± 0.0']
+    ['1.0 ± 0.0', '1.0 ± 0.0', '1.0 ± 0.0', '1.0 ± 0.0']
     """
-    return [spread([ratio(*pair, quantity, *given) for pair in pairs(network)]) for quantity in QUANTITIES]
+    both = pairs(network)
+    far = [(farthest(plain), farthest(bn)) for plain, bn in both]
+    rows = [*((quantity, both) for quantity in QUANTITIES), ("beta", far)]
+    return [spread([ratio(*pair, quantity, *given) for pair in each], 1) for quantity, each in rows]
+
+
+@cache
+def loss_after(arm: str, noise: bool = True) -> list[float]:
+    """The mean loss over the training images after training, five seeds, in batches normalised by their own statistics.
+
+    The first network. Without `noise`, what is injected in training is switched off.
+
+    >>> len(loss_after("noisy", noise=False))
+    5
+    """
+    settings = replace(NETWORKS[FIRST], norm=NORMS.get(arm, arm))
+    images, labels, *_ = settings.task()
+    many, found = len(images) // settings.batch_size * settings.batch_size, []
+    for net in (trained(settings, seed) for seed in range(SEEDS)):
+        for layer in net:
+            if hasattr(layer, "noise") and not noise:
+                layer.noise.recipe = PAPERS.times(0)
+        batches = zip(*(each[:many].split(settings.batch_size) for each in (images, labels)), strict=True)
+        with looking(net), torch.no_grad():
+            found.append(float(np.mean([settings.loss(net(x), y).item() for x, y in batches])))
+    return found
 
 
 # --- a bowl --------------------------------------------------------------------------------------------------------
@@ -128,7 +167,7 @@ def one_moment(moment: int = 60, network: str = FIRST, quantity: str = "loss") -
     step = moment * settings.steps // 100
     fig, (left, right) = figure(f"at step {step}", "the whole course", height=3.4, left=0.8)
     left.set_ylabel(quantity)
-    said = []
+    said, ends = [], []
     for place, arm in enumerate(NORMS):
         course = runs(network, arm)[0]
         row, colour = int(np.searchsorted(course.step, step)), ARMS[arm].colour
@@ -147,6 +186,7 @@ def one_moment(moment: int = 60, network: str = FIRST, quantity: str = "loss") -
         right.plot([step, step], [low[row], high[row]], color=colour, linewidth=4, solid_capstyle="butt", zorder=3)
         here = f"{_told(low[row])} to {_told(high[row])}"
         said.append(f"{'with BN' if arm == 'bn' else 'plain'} {here}")
+        ends.append(_told(values[-1]))
     right.axvline(step, ymax=0.9, color=MUTED, linewidth=1, linestyle=":")
     _axes(left, name)
     _axes(right, name)
@@ -157,9 +197,10 @@ def one_moment(moment: int = 60, network: str = FIRST, quantity: str = "loss") -
     for arm, x in (("plain", 0.78), ("bn", 0.99)):
         label(right, arm, x, 0.99, transform=right.transAxes, ha="right", va="top")
     what = {"loss": "the loss", "gradient": "the gradient's change", "beta": "beta"}[name]
+    end = f", and at the longest length {ends[0]} and {ends[1]}" if name == "beta" else ""
     return fig, (
         f"{network}, seed 0, before update {step + 1} of {settings.steps}: over the eight places along the gradient "
-        f"{what} is {said[0]}, {said[1]}."
+        f"{what} is {said[0]}, {said[1]}{end}."
     )
 
 
@@ -186,33 +227,40 @@ def _axes(ax: Axes, name: str) -> None:
 
 
 @explore(
-    quantity=list(NAMES.values()),
+    quantity=[*NAMES.values(), FAR],
     network=list(NETWORKS),
 )
 def bands(quantity: str = "loss", network: str = FIRST) -> Drawing:
     """The three bands over the whole course of training, with and without BN."""
-    name = {text: key for key, text in NAMES.items()}[quantity]
-    return _compare(name, network, "bn")
+    name = {text: key for key, text in NAMES.items()}.get(quantity, "beta")
+    return _compare(name, network, "bn", far=quantity == FAR)
 
 
-def _compare(name: str, network: str, arm: str) -> Drawing:
-    """The bands of the plain network and of another arm, and how many times as wide the first is."""
+def _compare(name: str, network: str, arm: str, far: bool = False) -> Drawing:
+    """The bands of the plain network and of another arm, and how many times as wide the first is.
+
+    With `far`, at the longest length alone.
+    """
     settings = NETWORKS[network]
     title = {
-        "loss": "loss along the gradient, in nats",
+        "loss": "loss along the gradient",
         "gradient": "change of the gradient along it",
-        "beta": "effective beta-smoothness",
+        "beta": FAR if far else "effective beta-smoothness",
     }[name]
+    courses = {each: [farthest(run) if far else run for run in runs(network, each)] for each in ("plain", arm)}
     fig, (ax,) = figure(f"{title}: {network}", height=3.5)
     ends = {}
-    for each in ("plain", arm):
-        _band(ax, each, runs(network, each), name, ends)
+    for each in courses:
+        _band(ax, each, courses[each], name, ends)
     if name == "beta":
-        ax.axhline(2 / settings.lr, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+        line, told = (
+            (2 / (LENGTHS[-1] * settings.lr), "(4 × learning rate)") if far else (2 / settings.lr, "learning rate")
+        )
+        ax.axhline(line, color=INK, linewidth=1, linestyle=(0, (4, 2)))
         ax.text(
             0.99,
             0.97,
-            f"dashed line: 2 / learning rate = {2 / settings.lr:.0f}",
+            f"dashed line: 2 / {told} = {line:.0f}",
             color=INK,
             fontsize=9,
             ha="right",
@@ -223,7 +271,7 @@ def _compare(name: str, network: str, arm: str) -> Drawing:
     ax.set(xlim=(0, settings.steps - 10), xlabel="training step")
     label_ends(ax, ends, gap=0.09)
     fig.subplots_adjust(right=0.83 if arm == "noisy" else 0.88)
-    return fig, _ratios(name, network, arm)
+    return fig, _ratios(name, network, courses["plain"], courses[arm], ARMS[arm].label, far)
 
 
 def _band(ax: Axes, arm: str, courses: list[Course], name: str, ends: dict[str, float]) -> None:
@@ -241,20 +289,19 @@ def _band(ax: Axes, arm: str, courses: list[Course], name: str, ends: dict[str, 
     ends[arm] = float(high[-1])
 
 
-def _ratios(name: str, network: str, arm: str) -> str:
+def _ratios(name: str, network: str, plain: list[Course], other: list[Course], label: str, far: bool) -> str:
     """Say how many times as wide the plain network's band is: at first, and in the second half."""
-    plain, other = runs(network), runs(network, arm)
     what = {
         "loss": "range of the loss is",
         "gradient": "largest change of the gradient is",
-        "beta": "effective beta is",
+        "beta": f"{FAR} is" if far else "effective beta is",
     }[name]
-    at_first = np.array([size(a, name)[0] / size(b, name)[0] for a, b in zip(plain, other, strict=True)])
-    late = np.array([times(a, b, name) for a, b in zip(plain, other, strict=True)])
+    at_first = [size(a, name)[0] / size(b, name)[0] for a, b in zip(plain, other, strict=True)]
+    late = [times(a, b, name) for a, b in zip(plain, other, strict=True)]
     share = np.mean([(size(a, name) > size(b, name)).mean() for a, b in zip(plain, other, strict=True)])
     return (
-        f"{network}, {SEEDS} seeds: the plain network's {what} {spread(at_first, 2)} times that with "
-        f"{ARMS[arm].label} before the first update and {spread(late)} times in the second half of training "
+        f"{network}, {SEEDS} seeds: the plain network's {what} {spread(at_first)} times that with "
+        f"{label} before the first update and {spread(late, 1)} times in the second half of training "
         f"(median over moments); it is the larger one at {share:.0%} of all moments."
     )
 

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 
 from utils.drift import PROBE
 from utils.explore import Drawing, control, explore
-from utils.gradient_shift import Both, measured, over_layers, rank_correlation, ratio, two_gradients, watch_both, within
+from utils.gradient_shift import Both, measured, over_layers, ratio, two_gradients, watch_both, within
 from utils.progress import each
+from utils.ranks import rank_correlation
 from utils.style import ARMS, DATA, FAINT, INK, MUTED, draw_arm, figure, label_ends, number, spread
 from utils.training import Settings
 
@@ -48,7 +49,7 @@ NETWORKS = {
     "ReLU, 10 layers": Network(
         replace(MLP, depth=10, nonlinearity="relu", lr=0.1, steps=400), "D", (0.4, 1.5), (0.01, 0.1, 1), early=60
     ),
-    "convolutions": Network(IMAGES, "v", (1.2, 2.2), (0.5, 1, 2), probe=100, early=40),
+    "convolutions": Network(IMAGES, "v", (1.8, 2.2), (0.5, 1, 2), probe=100, early=20),
     "deep linear": Network(LINEAR, "P", (58, 70), (45, 60, 90), looks=6, early=40, scale=1000.0, top=100.0),
 }
 
@@ -174,7 +175,7 @@ def every_layer(network: str = "sigmoid, rate 0.3", part: int = 20) -> Drawing:
                 ax.plot(layers, middle, "o", color=ARMS[arm].colour, markersize=4, linestyle=ARMS[arm].dashes)
         some = values[values > 0]
         ax.set(yscale="log", xlim=(1.6, layers[-1] + 0.4), ylim=(some.min() / 2, some.max() * 2))
-        ax.set(xticks=layers if len(layers) < 11 else (2, 10, 18, 25), xlabel="layer")
+        ax.set(xticks={10: (2, 5, 8, 11), 24: (2, 10, 18, 25)}.get(len(layers), layers), xlabel="layer")
         if not values[:, :, look].any():
             ax.text(0.5, 0.5, "nothing yet", transform=ax.transAxes, ha="center", color=MUTED)
         else:
@@ -206,6 +207,12 @@ def _losses(ax: Axes, network: str) -> dict[str, float]:
     return ends
 
 
+def by_layer(network: str, what: str, part: int) -> np.ndarray:
+    """The medians over seeds that :func:`every_layer` draws after `part` per cent: (arms, layers - 1)."""
+    look = part * (NETWORKS[network].looks - 1) // 100
+    return np.array([np.median([measured(run, what)[look] for run in runs], 0) for runs in watched(network)])
+
+
 MEASURES = {"distance": "l2", "relative": "relative", "cosine": "cosine"}
 NAMES = {"l2": "‖G − G′‖", "relative": "‖G − G′‖ / ‖G‖", "cosine": "cosine of G and G′"}
 
@@ -230,13 +237,15 @@ def over_training(
             marks = {"marker": "o" if arm == "bn" else "^", "markersize": 4.5, "linestyle": "", "markeredgewidth": 0}
             left.plot(at, over_layers(run, what), color=ARMS[arm].colour, alpha=0.6, **marks)
     if what == "cosine":
-        left.set(ylim=(-0.35, 1.08))
+        left.set(ylim=(-0.75, 1.08), yticks=(-0.5, 0, 0.5, 1))
     else:
         left.set_yscale("log")
     if against == "training step":
-        left.set(xlim=(0, shown.settings.steps), xticks=(0, shown.settings.steps // 2), xlabel="training step")
+        steps = shown.settings.steps
+        left.set(xlim=(0, steps), xticks=(0, steps // 2, steps), xlabel="training step")
     else:
-        left.set(xscale="log", xlabel="loss", xlim=(0.6 * shown.ticks[0], 1.05 * shown.top))
+        lowest = min(run.loss[run.looked].min() for runs in arms for run in runs) / shown.scale
+        left.set(xscale="log", xlabel="loss", xlim=(0.75 * min(lowest, shown.ticks[0]), 1.3 * shown.top))
         left.set_xticks(shown.ticks, [f"{tick:g}" for tick in shown.ticks])
         left.set_xticks([], minor=True)
         left.axvspan(*shown.window, color=FAINT, alpha=0.6, zorder=0)
@@ -279,6 +288,15 @@ def _at_equal_loss(network: str, what: str) -> str:
         f"Where the loss is between {low:g} and {high:g} (shaded), the median is {medians[0]} for plain ({len(plain)} "
         f"looks), {medians[1]} for BN ({len(bn)} looks); {said} in {more} of {len(both)} seeds."
     )
+
+
+def lines(network: str, what: str) -> tuple[np.ndarray, ...]:
+    """The thick lines of :func:`over_training` at its looks: the step, plain, BN, and plain's loss (of 20 batches)."""
+    arms = watched(network)
+    plain, bn = (np.mean([over_layers(run, what) for run in runs], 0) for runs in arms)
+    at = arms[0][0].looked
+    losses = [np.mean([run.loss[max(step - 20, 0) : max(step, 20)] for run in arms[0]]) for step in at]
+    return at, plain, bn, np.array(losses)
 
 
 def equal_loss(network: str, what: str) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -12,7 +12,21 @@ from utils.data import digits
 from utils.explore import Drawing, control, explore
 from utils.gains import Lengths, Scaled, scaled, steps_saved, usable, watch_lengths
 from utils.networks import preactivations
-from utils.style import ARMS, FAINT, INK, MUTED, WIDTH, Arm, draw_arm, figure, label, label_ends, per_cent, spread
+from utils.style import (
+    ARMS,
+    FAINT,
+    INK,
+    MUTED,
+    WIDTH,
+    Arm,
+    draw_arm,
+    figure,
+    label,
+    label_ends,
+    number,
+    per_cent,
+    spread,
+)
 from utils.sweeps import sweep
 from utils.training import Run, Settings, train_all, trained
 
@@ -252,18 +266,22 @@ def scale(factor: float = 0.1, eps: float = 0.0) -> Drawing:
     right.set_xticks([1e-3, 1, 1e3], ["0.001", "1", "1000"])
     right.set_yticks([1e-6, 1e-3, 1, 1e3, 1e6])
     right.minorticks_off()
-    off = (one.output - now.output).abs().max()
+    off = (one.output - now.output).abs().max().item()
     return fig, (
-        f"With weights {factor:g} times as long and epsilon {eps:g}, no output differs by more than {off:.1g}; the "
+        f"With weights {number(factor)} times as long and epsilon {number(eps)}, no output differs by more than "
+        f"{number(off, 1)}; the "
         f"gradient is {_plainly(lines['gradient'])} times that at a = 1, and one SGD step turns the weights "
         f"{_plainly(lines['turn'])} times as far."
     )
 
 
 def _plainly(value: float) -> str:
-    """Three digits without an exponent."""
-    value = float(f"{value:.3g}")
-    return f"{value:,.0f}" if value >= 100 else np.format_float_positional(value, trim="-")
+    """Three digits, large numbers in full.
+
+    >>> _plainly(260_818.1), _plainly(1.0008e-06)
+    ('261,000', '10⁻⁶')
+    """
+    return number(float(f"{value:.3g}"))
 
 
 def _size(layer: Scaled, name: str) -> float:

@@ -119,12 +119,12 @@ def finish(app: Sphinx, error: Exception | None) -> None:
 MATHS_LATER = """<link rel="preload" as="script" href="{0}"/>
     <script type="module">
       const maths = Object.assign(document.createElement("script"), {{ src: "{0}" }});
-      requestAnimationFrame(() => setTimeout(() => document.head.append(maths)));
+      addEventListener("load", () => document.head.append(maths));
     </script>"""
 
 
 def _without_waiting(page: str) -> str:
-    """Let no script hold up a page: the theme's run after it is read, MathJax once it is seen, Font Awesome's never."""
+    """Let no script hold up a page: the theme's run after it, MathJax once it is there, Font Awesome's never."""
     page = re.sub(r"\s*<script defer src=\"[^\"]*/fontawesome\.js[^>]*></script>", "", page)
     head, end, body = page.partition("</head>")
     head = re.sub(

@@ -142,3 +142,11 @@ def test_dropout_momentum_and_fewer_examples_change_the_run():
 def test_unknown_data_say_what_was_expected():
     with pytest.raises(ValueError, match=r"data: expected one of .*digits.* got 'mnist'"):
         Settings(data="mnist").task()
+
+
+def test_it_trains_where_the_caller_needs_no_gradients():
+    settings = Settings(steps=3)
+    with torch.no_grad():
+        given = list(updates(settings, 0))
+        assert not torch.is_grad_enabled()
+    assert [update.loss for update in given] == [update.loss for update in updates(settings, 0)]

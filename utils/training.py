@@ -169,6 +169,7 @@ class Update(NamedTuple):
     batch: tuple[Tensor, Tensor]  # the images and labels that the next update is for
 
 
+@torch.enable_grad()  # also where the caller needs no gradients
 def updates(settings: Settings, seed: int) -> Iterator[Update]:
     """Train by plain SGD and stop at every update, the untrained network first. A loss that is not finite ends it.
 

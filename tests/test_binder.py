@@ -50,6 +50,13 @@ def direct_pins():
     return tuple(set(re.findall(r"^([\w.-]+)==", part, re.MULTILINE)) for part in (first, text))
 
 
+def solutions(notebook):
+    """The code that a chapter's folded solutions give."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for folded in re.findall(r"<summary>Solution</summary>(.*?)</details>", text, re.DOTALL):
+        yield from re.findall(r"^```python\n(.*?)^```", folded, re.MULTILINE | re.DOTALL)
+
+
 def peak_memory(notebook, folder):
     """Run a notebook in a fresh kernel and make all its explorables' moves; return the kernel's peak memory in MB."""
     notebook.cells.append(nbformat.v4.new_code_cell(REPORT_PEAK))
@@ -124,6 +131,7 @@ def test_postbuild_installs_the_package_and_stops_at_an_error():
 
 def test_there_is_a_chapter():
     assert CHAPTERS, "chapters/ holds no notebook, so nothing below was tested"
+    assert any(list(solutions(nbformat.read(path, as_version=4))) for path in CHAPTERS)
 
 
 def test_the_meter_sees_memory_that_was_given_back(tmp_path):
@@ -139,9 +147,6 @@ def test_the_meter_makes_every_move(tmp_path):
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_a_chapter_and_its_solutions_run_and_fit_in_binders_memory(chapter, book):  # whose runs they find
     notebook = nbformat.read(chapter, as_version=4)
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    notebook.cells += [
-        nbformat.v4.new_code_cell(code) for code in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-    ]
+    notebook.cells += [nbformat.v4.new_code_cell(code) for code in solutions(notebook)]
     peak = peak_memory(notebook, chapter.parent)
     assert peak < MEMORY_MB, f"{chapter.name} needs {peak:.0f} MB"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from utils.networks import LINEAR, looking
-from utils.progress import each
 from utils.runs import kept
+from utils.sweeps import sweep
 from utils.training import Settings, one_thread, updates
 
 PROBE = 500  # images
@@ -130,8 +130,7 @@ def watch_all(arms: Sequence[Settings], seeds: int, looks: int = 31) -> list[lis
     >>> [len(runs) for runs in watch_all([Settings(steps=2), Settings("bn", steps=2)], seeds=3, looks=2)]
     [3, 3]
     """
-    jobs = [(arm, seed) for arm in arms for seed in range(seeds)]
-    runs = [watch_drift(*job, looks=looks) for job in each(jobs)]
+    runs = sweep(watch_drift, [(arm, seed, looks) for arm in arms for seed in range(seeds)])
     return [runs[i : i + seeds] for i in range(0, len(runs), seeds)]
 
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional as F
 
+from utils import drift
 from utils.batchnorm import normalize
 from utils.runs import kept
 from utils.training import Run, Settings, one_thread, updates
@@ -22,8 +23,7 @@ def steps_to(run: Run, accuracy: float) -> float:
     >>> steps_to(run, 0.0), steps_to(run, 1.1)
     (0.0, inf)
     """
-    reached = run.looked[run.test_accuracy >= accuracy]
-    return float(reached[0]) if len(reached) else float("inf")
+    return drift.steps_to(run.looked, run.test_accuracy, accuracy)
 
 
 def steps_saved(plain: Run, bn: Run) -> tuple[float, float]:

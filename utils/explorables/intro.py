@@ -6,25 +6,28 @@ import numpy as np
 
 from utils.explore import Drawing, control, explore, picture
 from utils.style import ARMS, MUTED, draw_arm, figure, label, label_ends
-from utils.training import Settings, train_all
+from utils.training import Run, Settings, train_all
 
 SEEDS = 5
 STEPS = 300
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+DEPTHS = (5, 10, 20)
+DEEP = Settings(width=64, nonlinearity="relu", init="he", steps=STEPS, looks=13)
 
 
 @explore(
-    learning_rate=control([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]),
-    depth=control([5, 10, 20], unit="hidden layers"),
+    learning_rate=control(RATES),
+    depth=control(DEPTHS, unit="hidden layers"),
 )
 def deep_network(learning_rate: float = 0.1, depth: int = 10) -> Drawing:
     """The same network, the same data: how large a step survives?"""
-    plain = Settings(depth=depth, width=64, nonlinearity="relu", init="he", lr=learning_rate, steps=STEPS, looks=13)
+    plain = replace(DEEP, depth=depth, lr=learning_rate)
     arms = [plain, replace(plain, norm="bn")]
     fig, (ax,) = figure("accuracy on 360 unseen digits", height=3.2)
     said, ends = [], {}
     for arm, runs in zip(arms, train_all(arms, SEEDS), strict=True):
         looked = np.linspace(0, STEPS, arm.looks)
-        curves = np.array([_held(run.looked, run.test_accuracy, looked) for run in runs])
+        curves = np.array([held(run, looked) for run in runs])
         draw_arm(ax, arm.norm, looked, curves)
         final, diverged = curves[:, -1], sum(run.diverged_at is not None for run in runs)
         ends[arm.norm] = final.mean()
@@ -43,9 +46,13 @@ def deep_network(learning_rate: float = 0.1, depth: int = 10) -> Drawing:
     )
 
 
-def _held(looked: np.ndarray, accuracy: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The accuracy last seen at each step of `at`: a run that diverged keeps its last."""
-    return accuracy[np.searchsorted(looked, at.round(), side="right") - 1]
+def held(run: Run, at: np.ndarray) -> np.ndarray:
+    """Return the accuracy last seen at each step of `at`: a run that diverged keeps its last.
+
+    >>> held(train_all([Settings(steps=2)], 1)[0][0], np.array([0, 2])).shape
+    (2,)
+    """
+    return run.test_accuracy[np.searchsorted(run.looked, at.round(), side="right") - 1]
 
 
 @picture

@@ -40,7 +40,7 @@ STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 NETWORK = Settings(depth=10, width=32, nonlinearity="relu", lr=0.3, batch_size=32, steps=STEPS)
 NAMES = {"ReLU": ("relu", 0.3), "tanh": ("tanh", 0.3), "sigmoid": ("sigmoid", 1.0)}  # each at one learning rate
 SIZES = (0.25, 0.5, 1.0)
-LOOKS = {**{arm: ARMS[arm] for arm in FOUR}, "stays": Arm("noise stays", INK, (0, (3, 1)))}
+LOOKS = {**ARMS, "stays": Arm("noise stays", INK, (0, (3, 1)))}
 GAP = 0.085  # between two names at the ends of lines
 
 

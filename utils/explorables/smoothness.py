@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
+from utils.explorables.what_batchnorm_buys import NORMS
 from utils.explore import Drawing, control, explore
 from utils.networks import looking
 from utils.noise import PAPERS
@@ -18,7 +19,6 @@ from utils.sweeps import sweep
 from utils.training import Settings, trained
 
 SEEDS = 5
-NORMS = {"plain": "plain", "bn": "torch"}  # PyTorch's layer: the same values as ours, and faster in small networks
 NETWORKS = {
     "5 layers, Glorot": Settings(
         depth=5, width=64, nonlinearity="relu", lr=0.1, batch_size=128, steps=200, data="fashion, flat"

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from utils.data import digits
+from utils.explorables.intro import held
 from utils.explore import Drawing, control, explore
 from utils.gains import Lengths, Scaled, scaled, steps_saved, usable, watch_lengths
 from utils.networks import preactivations
@@ -113,15 +114,6 @@ def _told(plain: np.ndarray, bn: np.ndarray) -> str:
         f"{bn[there].mean():.0f} ± {bn[there].std(ddof=1):.0f}: {np.median(ratio):.1f} times fewer in the median seed "
         f"({ratio.min():.1f} to {ratio.max():.1f})."
     )
-
-
-def held(run: Run, at: np.ndarray) -> np.ndarray:
-    """Return the accuracy last seen at each step of `at`: a run that diverged keeps its last.
-
-    >>> held(train_all([Settings(steps=2)], 1)[0][0], np.array([0, 2])).shape
-    (2,)
-    """
-    return run.test_accuracy[np.searchsorted(run.looked, at.round(), side="right") - 1]
 
 
 # --- the range of learning rates -----------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from utils.explorables import two_meanings
+from utils.explorables import smoothness, two_meanings
+from utils.explorables.intro import DEEP, DEPTHS, RATES
 from utils.explorables.what_batchnorm_buys import EXAMPLES, RACE_RATES, RACERS, few, races
 from utils.explore import Drawing, explore
 from utils.gains import at_own_rates, steps_saved, usable
@@ -17,7 +18,7 @@ from utils.ranks import rank_correlation
 from utils.smoothness import Course, times, watch_course
 from utils.style import ARMS, INK, MUTED, figure, number
 from utils.sweeps import sweep
-from utils.training import Run, Settings, train_all
+from utils.training import Run, train_all
 
 SEEDS = 5
 
@@ -36,11 +37,6 @@ class Row:
     def counted(self) -> np.ndarray:
         """The values that are numbers."""
         return self.values[np.isfinite(self.values)]
-
-
-RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-DEPTHS = (5, 10, 20)
-DEEP = Settings(width=64, nonlinearity="relu", init="he", steps=300, looks=13)  # the intro's
 
 
 @cache
@@ -188,15 +184,8 @@ def _told(benefit: str, rows: list[Row], neutral: float, unit: str) -> str:
 
 EVERY = 20  # updates between two probes along the gradient
 MORE = {  # to the networks of "two meanings", two of "smoothness"
-    "ReLU, He, 3 layers": two_meanings.Network(
-        Settings(depth=3, width=64, nonlinearity="relu", init="he", lr=0.1, steps=400), "X", (0, 0), ()
-    ),
-    "ReLU, Fashion-MNIST": two_meanings.Network(
-        Settings(depth=5, width=64, nonlinearity="relu", lr=0.1, batch_size=128, steps=200, data="fashion, flat"),
-        "p",
-        (0, 0),
-        (),
-    ),
+    "ReLU, He, 3 layers": two_meanings.Network(smoothness.NETWORKS["3 layers, He, rate 0.1"], "X", (0, 0), ()),
+    "ReLU, Fashion-MNIST": two_meanings.Network(smoothness.NETWORKS["5 layers, Glorot"], "p", (0, 0), ()),
 }
 NETWORKS = two_meanings.NETWORKS | MORE
 PARTS = {"the whole run": (0.0, 1.0), "its first third": (0.0, 1 / 3), "its last third": (2 / 3, 1.0)}

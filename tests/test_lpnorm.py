@@ -55,6 +55,15 @@ def test_the_gradient_is_that_of_finite_differences():
         assert torch.autograd.gradcheck(LpNorm(2, p).double(), x)
 
 
+@pytest.mark.parametrize("p", P)
+def test_a_unit_that_is_zero_in_the_whole_batch_has_a_gradient(p):
+    """As above a dead ReLU: the size is 0, and 1 / eps is what is left of it."""
+    x, upstream = torch.zeros(6, 1, dtype=torch.float64, requires_grad=True), torch.randn(6, 1, dtype=torch.float64)
+    layer = LpNorm(1, p).double()
+    layer(x).backward(upstream)
+    assert_close(x.grad, (upstream - upstream.mean()) / layer.eps)
+
+
 def test_another_p_is_refused():
     with pytest.raises(ValueError, match=r"p: expected one of \(1, 2, inf\), got 3"):
         lp_size(torch.ones(2, 2), 3)

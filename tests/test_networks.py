@@ -6,9 +6,12 @@ from torch import nn
 from torch.testing import assert_close
 
 from utils.batchnorm import BatchNorm1d, BatchNorm2d
+from utils.drift import hidden_values
+from utils.gradient_shift import arrivals
 from utils.lpnorm import LpNorm
 from utils.networks import NONLINEARITIES, NORMS, initialized, looking, mlp, preactivations, vgg
 from utils.noise import Noise, NoisyBatchNorm1d
+from utils.shift import networks
 
 BETWEEN = {"plain": [], "torch": [nn.BatchNorm1d], "noisy": [NoisyBatchNorm1d], "noisy plain": [Noise]}
 BETWEEN |= {norm: [BatchNorm1d] for norm in ("bn", "bn, no scale and shift")}
@@ -66,6 +69,40 @@ def test_looking_leaves_the_noise_to_come_as_it_would_have_been(norm):
     untouched = network()
     untouched(x)
     assert_close(looked_at(x), untouched(x), rtol=0, atol=0)
+
+
+def modes(net):
+    return [module.training for module in net.modules()]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "look", [preactivations, lambda net, x: hidden_values(net, x), lambda net, x: arrivals(net, net, x)]
+)
+def test_looking_leaves_every_layer_in_its_mode(look, training):
+    net, x = mlp([4, 8, 8, 3], norm="bn"), torch.rand(20, 4)
+    net.train(training)[1].eval()  # a frozen layer, as in fine-tuning
+    before, answer = modes(net), net(x)
+    look(net, x)
+    assert modes(net) == before
+    if not training:
+        assert_close(net(x), answer, rtol=0, atol=0)
+
+
+def test_a_frozen_layer_is_looked_at_as_it_trains_and_evaluation_as_it_is():
+    net = mlp([4, 8, 8, 3], norm="bn")
+    net[1].eval()
+    with looking(net):
+        assert modes(net)[1:6] == [True, False, True, True, True]
+    with looking(net, training=False):
+        assert not any(modes(net))
+    assert modes(net)[1:6] == [True, False, True, True, True]
+
+
+def test_nobody_can_change_the_networks_of_somebody_else():
+    networks(0)["bn"].train()(torch.rand(20, 64))
+    assert not networks(0)["bn"].training
+    assert networks(0)["bn"][1].num_batches_tracked == networks(1)["bn"][1].num_batches_tracked
 
 
 def test_wrong_names_say_what_was_expected():

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from utils.data import digits
 from utils.progress import Cancelled, listening
-from utils.training import Settings, train, train_all, trained, updates, watch_statistics
+from utils.training import DATA, Settings, train, train_all, trained, updates, watch_statistics
 
 SMALL = Settings("bn", depth=2, width=20, lr=0.5, steps=30, looks=4)
 fresh = train.func  # the function behind the disk
@@ -144,9 +144,11 @@ def test_unknown_data_say_what_was_expected():
         Settings(data="mnist").task()
 
 
-def test_it_trains_where_the_caller_needs_no_gradients():
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_trains_where_the_caller_needs_no_gradients(mode):
     settings = Settings(steps=3)
-    with torch.no_grad():
+    DATA["digits"].cache_clear()  # so that the data, too, are made in there
+    with mode():
         given = list(updates(settings, 0))
         assert not torch.is_grad_enabled()
     assert [update.loss for update in given] == [update.loss for update in updates(settings, 0)]

@@ -145,10 +145,8 @@ def looks_at(steps: int, looks: int) -> list[int]:
 
 @torch.no_grad()
 def _accuracy(net: nn.Sequential, x: Tensor, y: Tensor) -> float:
-    net.eval()
-    right = (net(x).argmax(1) == y).float().mean().item()
-    net.train()
-    return right
+    with looking(net, training=False):
+        return (net(x).argmax(1) == y).float().mean().item()
 
 
 def summary(layers: Sequence[Hidden]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

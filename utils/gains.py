@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from utils import drift
 from utils.batchnorm import normalize
 from utils.runs import kept
-from utils.training import Run, Settings, one_thread, updates
+from utils.training import Run, Settings, one_thread, updates, with_gradients
 
 
 def steps_to(run: Run, accuracy: float) -> float:
@@ -77,6 +77,7 @@ class Scaled(NamedTuple):
     turn: Tensor  # (C,) the angle in radians by which one step turns each unit's weights
 
 
+@with_gradients
 def scaled(
     weight: Tensor, u: Tensor, head: Tensor, y: Tensor, a: float = 1.0, lr: float = 0.01, eps: float = 0.0
 ) -> Scaled:

@@ -18,7 +18,7 @@ from utils.drift import PROBE, YARDSTICKS, drift, looks_at
 from utils.networks import LINEAR, looking
 from utils.noise import Noise
 from utils.runs import kept
-from utils.training import Settings, one_thread, updates
+from utils.training import Settings, one_thread, updates, with_gradients
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -71,6 +71,7 @@ class Pair(NamedTuple):
         return ((self.before * self.after).sum() / lengths).item()
 
 
+@with_gradients
 def gradient_pairs(before: nn.Sequential, after: nn.Sequential, x: Tensor, y: Tensor, loss: Loss) -> list[Pair]:
     """Return G and G' of every layer for one update, from `before` to `after`, of one mini-batch (Definition 2.1).
 

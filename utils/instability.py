@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from utils.drift import YARDSTICKS, drift, hidden_values, looks_at
-from utils.networks import LINEAR, NONLINEARITIES
+from utils.networks import LINEAR, NONLINEARITIES, looking
 from utils.noise import PAPERS, Noise, Recipe
 from utils.progress import each, steps
 from utils.runs import kept
-from utils.training import Settings, one_thread, updates
+from utils.training import Settings, one_thread, updates, with_gradients
 
 PROBE = 200  # images, the first of the training images
 PLACES = ("the noisy output", "the next Wu + b", "after the next norm")
@@ -282,6 +282,7 @@ def _race(settings: Settings, group: SideBySide, seeds: int, looks: int) -> Race
     )
 
 
+@with_gradients
 def _updates(
     settings: Settings, group: SideBySide, images: Tensor, labels: Tensor, seeds: int
 ) -> Iterator[tuple[int, np.ndarray | None, np.ndarray | None]]:
@@ -420,8 +421,7 @@ def watch(settings: Settings, seed: int, looks: int = 6) -> Watch:
         """The mean distance over the units of every layer, between the two of every pair: (pairs, L)."""
         return np.array([[np.abs(b - a).mean() for a, b in zip(*pair, strict=True)] for pair in pairs])
 
-    update.net.eval()
-    with torch.no_grad():
+    with looking(update.net, training=False), torch.no_grad():
         right = (update.net(task.x_test).argmax(1) == task.y_test).float().mean().item()
     return Watch(
         np.array(accuracy[1:]),

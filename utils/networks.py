@@ -168,22 +168,29 @@ def preactivations(net: nn.Sequential, x: Tensor) -> list[Tensor]:
 
 
 @contextmanager
-def looking(net: nn.Module) -> Iterator[None]:
-    """Put a network into training mode to look into it; then all is as it was, running statistics and noise to come.
+def looking(net: nn.Module, training: bool = True) -> Iterator[None]:
+    """Look into a network in training mode, or in evaluation mode; then all is as it was.
 
-    >>> layer = BatchNorm1d(1)
+    That is: every layer's mode, running statistics, and the noise to come. A layer that was frozen (in evaluation mode
+    within a network in training mode) stays so while it is looked at.
+
+    >>> layer = BatchNorm1d(1).eval()
     >>> with looking(layer):
     ...     _ = layer(torch.rand(5, 1) + 10)
-    >>> layer.running_mean
-    tensor([0.])
+    >>> layer.running_mean, layer.training
+    (tensor([0.]), False)
     """
     stored = {name: buffer.clone() for name, buffer in net.named_buffers()}
     generators = {layer.generator for layer in net.modules() if getattr(layer, "generator", None)}
     states = [(generator, generator.get_state()) for generator in generators]
-    net.train()
+    modes = {module: module.training for module in net.modules()}
+    if net.training != training:
+        net.train(training)
     try:
         yield
     finally:
+        for module, mode in modes.items():
+            module.training = mode
         for name, buffer in net.named_buffers():
             buffer.copy_(stored[name])
         for generator, state in states:

@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from utils.networks import LINEAR, looking
 from utils.runs import kept
-from utils.training import Settings, Update, one_thread, updates
+from utils.training import Settings, Update, one_thread, updates, with_gradients
 
 LENGTHS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)  # times the learning rate; the paper gives the two ends only
 QUANTITIES = ("loss", "gradient", "beta")
@@ -56,6 +56,7 @@ def along_gradient(loss: Loss, point: Point, rates: Sequence[float]) -> Probes:
     return Probes(here, slope, slope * np.array(rates), np.array(losses), np.array(changes))
 
 
+@with_gradients
 def _with_gradient(loss: Loss, point: Point) -> tuple[float, Sequence[Tensor]]:
     point = [w.detach().requires_grad_() for w in point]
     value = loss(point)

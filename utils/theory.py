@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from utils.networks import looking
 from utils.runs import kept
-from utils.training import Settings, one_thread, updates
+from utils.training import Settings, one_thread, updates, with_gradients
 
 AFTER = {"tanh": torch.tanh, "ReLU": torch.relu, "sigmoid": torch.sigmoid}
 Loss = Callable[[Tensor], Tensor]  # (n, units, m) -> (n,)
@@ -251,6 +251,7 @@ def draw(family: Family, n: int = 2000, seed: int = 0) -> Networks:
     return Networks(y, gamma, beta, family.eps, loss)
 
 
+@with_gradients
 def gradient(loss: Loss, at: Tensor) -> Tensor:
     """The gradient of each network's loss at `at`, by autograd: (n, units, m).
 
@@ -261,6 +262,7 @@ def gradient(loss: Loss, at: Tensor) -> Tensor:
     return torch.autograd.grad(loss(at).sum(), at)[0]
 
 
+@with_gradients
 def curvature(loss: Loss, at: Tensor, along: Tensor) -> Tensor:
     """The quadratic form along' H along of each network's Hessian at `at`, by autograd twice: (n,).
 
@@ -348,6 +350,7 @@ def watch(settings: Settings, seed: int, looks: int = 13) -> Watched:
     return Watched(np.array(list(seen)), left, positive)
 
 
+@with_gradients
 def _projected(net: nn.Sequential, settings: Settings, x: Tensor, wanted: Tensor) -> list[list[float]]:
     """Both quantities of :class:`Watched` for one batch, (2, layers)."""
     given, met = [], []  # y, and what BN makes of it

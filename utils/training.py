@@ -1,10 +1,10 @@
 """One plain training loop. A run is a pure function of its settings and its seed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from utils.data import Split, digits, fashion_mnist
-from utils.networks import mlp, preactivations, vgg
+from utils.networks import looking, mlp, preactivations, vgg
 from utils.noise import PAPERS, Recipe
 from utils.progress import steps
 from utils.runs import kept
@@ -20,6 +20,9 @@ from utils.sweeps import sweep
 
 if TYPE_CHECKING:
     from distributed import Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Settings:
     examples: int = 0  # train on the first so many only; 0 for all
     noise: Recipe = PAPERS  # of the norms "noisy" and "noisy plain"
 
+    @torch.inference_mode(False)  # it may be kept, and trained later
     def network(self, seed: int) -> nn.Sequential:
         """Build the untrained network of this seed: a VGG for images, else a fully connected one.
 
@@ -54,6 +58,7 @@ class Settings:
         sizes = [wide_in, *[self.width] * self.depth, wide_out]
         return mlp(sizes, self.norm, self.nonlinearity, self.init, generator, self.dropout, self.noise)
 
+    @torch.inference_mode(False)
     def task(self) -> Split:
         """Return the data to train and test on.
 
@@ -169,7 +174,17 @@ class Update(NamedTuple):
     batch: tuple[Tensor, Tensor]  # the images and labels that the next update is for
 
 
-@torch.enable_grad()  # also where the caller needs no gradients
+def with_gradients(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function, or a generator, that needs gradients wherever its caller stands.
+
+    >>> with torch.inference_mode():
+    ...     with_gradients(torch.is_grad_enabled)()
+    True
+    """
+    return torch.inference_mode(False)(torch.enable_grad()(function))
+
+
+@with_gradients
 def updates(settings: Settings, seed: int) -> Iterator[Update]:
     """Train by plain SGD and stop at every update, the untrained network first. A loss that is not finite ends it.
 
@@ -208,9 +223,8 @@ def _accuracy(scores: Tensor, y: Tensor) -> float:
 @torch.no_grad()
 def _look(settings: Settings, net: nn.Sequential, x: Tensor, y: Tensor) -> tuple[float, float, list, list]:
     """Accuracy and loss on the test data in evaluation mode, and the gamma and beta of every normalised layer."""
-    net.eval()
-    scores = net(x)
-    net.train()
+    with looking(net, training=False):
+        scores = net(x)
     norms = [layer for layer in net if hasattr(layer, "running_mean") and layer.affine]
     gamma, beta = ([getattr(layer, name).numpy().copy() for layer in norms] for name in ("weight", "bias"))
     return _accuracy(scores, y), settings.loss(scores, y).item(), gamma, beta

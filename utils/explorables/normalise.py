@@ -1,6 +1,5 @@
 """The explorables and pictures of the chapter "Normalise"."""
 
-from functools import cache
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ NETWORKS = {
 }
 
 
-@cache
 def layer_values(nonlinearity: str = "ReLU", layer: int = 2, is_trained: bool = True) -> Tensor:
     """Return Wu + b of one hidden layer, in float64, for all 1,437 training images: (N, C) = (1437, 100).
 

@@ -1,6 +1,5 @@
 """The explorables and pictures of the chapter "Normalise"."""
 
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes

@@ -29,6 +29,7 @@ from utils.gradient_shift import (
     within,
 )
 from utils.networks import LINEAR, mlp, preactivations, vgg
+from utils.seeds import torch_rng
 from utils.training import Settings, one_thread, train, updates
 
 SMALL = Settings(depth=3, width=12, lr=0.5, steps=9, nonlinearity="tanh")
@@ -57,7 +58,7 @@ def states(settings, seed=0):
             update.net.register_forward_pre_hook(lambda _, given: images.append(given[0]))
         seen.append(deepcopy(update.net))
         seen[-1]._forward_pre_hooks.clear()
-    task, chance = settings.task(), torch.Generator().manual_seed(seed)
+    task, chance = settings.task(), torch_rng(seed)
     for _ in range(settings.steps):
         many = len(task.x_train)
         drawn = torch.randint(many, (settings.batch_size,), generator=chance) if settings.batch_size else range(many)

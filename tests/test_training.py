@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from utils.data import digits
 from utils.progress import Cancelled, listening
+from utils.seeds import torch_rng
 from utils.training import DATA, Settings, train, train_all, trained, updates, watch_statistics
 
 SMALL = Settings("bn", depth=2, width=20, lr=0.5, steps=30, looks=4)
@@ -33,7 +34,7 @@ def test_what_is_read_from_disk_is_what_was_computed():
 def test_a_run_is_plain_sgd():
     """The same 5 steps, written out with nothing of ours but the network."""
     settings, data = Settings(depth=1, width=8, lr=0.3, steps=5, batch_size=10), digits()
-    net, batches = settings.network(seed=1), torch.Generator().manual_seed(1)
+    net, batches = settings.network(seed=1), torch_rng(1)
     for _ in range(5):
         batch = torch.randint(len(data.x_train), (10,), generator=batches)
         loss = F.cross_entropy(net(data.x_train[batch]), data.y_train[batch])
@@ -91,7 +92,7 @@ def test_all_arms_get_the_same_batches():
     (plain,), (bn,) = train_all([Settings(steps=1), Settings("bn", steps=1)], seeds=1)
     assert plain.loss[0] != bn.loss[0]
     first = next(iter(updates(Settings(steps=1), 0))).net
-    batch = torch.randint(len(digits().x_train), (60,), generator=torch.Generator().manual_seed(0))
+    batch = torch.randint(len(digits().x_train), (60,), generator=torch_rng(0))
     assert plain.loss[0] == pytest.approx(
         F.cross_entropy(first(digits().x_train[batch]), digits().y_train[batch]).item(), rel=1e-6
     )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from utils.networks import LINEAR, looking
 from utils.runs import kept
+from utils.seeds import torch_rng
 from utils.sweeps import sweep
 from utils.training import Settings, one_thread, updates
 
@@ -271,7 +272,7 @@ def look_twice(
     ((2, 2, 8, 100), 0.0)
     """
     images = settings.task().x_train
-    chance = torch.Generator().manual_seed(1_000 + seed)
+    chance = torch_rng(1_000 + seed)
     drawn = [torch.randint(len(images), (pairs, 2, size), generator=chance) for size in batch_sizes]
     seen = {}
     for update in updates(settings, seed):

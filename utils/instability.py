@@ -21,6 +21,7 @@ from utils.networks import LINEAR, NONLINEARITIES, looking
 from utils.noise import PAPERS, Noise, Recipe
 from utils.progress import each, steps
 from utils.runs import kept
+from utils.seeds import torch_rng
 from utils.training import Settings, one_thread, updates, with_gradients
 
 PROBE = 200  # images, the first of the training images
@@ -259,7 +260,7 @@ def _check(settings: Settings) -> None:
 def _race(settings: Settings, group: SideBySide, seeds: int, looks: int) -> Race:
     images, labels, *test = settings.task()
     probe, wanted = images[:PROBE].expand(seeds, -1, -1), looks_at(settings.steps, looks)
-    eyes = [torch.Generator().manual_seed(1_000 + seed) for seed in range(seeds)]  # noise of the looks
+    eyes = [torch_rng(1_000 + seed) for seed in range(seeds)]  # noise of the looks
     at_first, seen, accuracy, last = _two_draws(group, probe, eyes), [], [], None
     for step, right, finite in _updates(settings, group, images, labels, seeds):
         if step:
@@ -288,7 +289,7 @@ def _updates(
 ) -> Iterator[tuple[int, np.ndarray | None, np.ndarray | None]]:
     """Train by plain SGD; after each update give its number, the accuracies and whether the losses were finite."""
     optimizer = torch.optim.SGD(group.parameters(), lr=settings.lr)
-    batches = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
+    batches = [torch_rng(seed) for seed in range(seeds)]
     many = settings.batch_size
     yield 0, None, None
     for step in steps(settings.steps):

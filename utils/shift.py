@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from utils.data import digits
 from utils.progress import steps
 from utils.runs import kept
+from utils.seeds import first_seed, numpy_rng, torch_rng
 from utils.training import Settings, trained
 
 WEAK = 100.0  # scikit-learn's C: a penalty so weak that it only keeps separable data from infinite weights
@@ -201,7 +202,7 @@ def fits(shift: float, n: int, model: str, seed: int) -> Iterator[tuple[str, Log
     >>> [way for way, *_ in fits(1.0, 100, "line", seed=0)]
     ['none', 'known', 'estimated', 'trained on test data']
     """
-    rng = np.random.default_rng(seed)
+    rng = numpy_rng(seed)
     x, y = sample(n, 0.0, rng)
     x_test, y_test = sample(n, shift, rng)
     weights = {
@@ -215,7 +216,7 @@ def fits(shift: float, n: int, model: str, seed: int) -> Iterator[tuple[str, Log
 
 
 def _weighting(shift: float, n: int, model: str, seed: int) -> dict[str, tuple[float, float, float]]:
-    x, y = sample(20_000, shift, np.random.default_rng(10_000 + seed))
+    x, y = sample(20_000, shift, numpy_rng(10_000 + seed))
     p, told = truth(x), {}
     for way, fitted, weights in fits(shift, n, model, seed):
         q = fitted.predict_proba(MODELS[model](x))[:, 1].clip(1e-12, 1 - 1e-12)
@@ -259,7 +260,7 @@ def two_sample_test(
         raise ValueError(f"expected two samples of one shape, got {x.shape} and {y.shape}")
     points, sample_of = np.concatenate([x, y]), np.repeat([0, 1], len(x))
     seen, unseen, its, theirs = train_test_split(
-        points, sample_of, test_size=0.5, stratify=sample_of, random_state=seed
+        points, sample_of, test_size=0.5, stratify=sample_of, random_state=first_seed() + seed
     )
     judge = clone(classifier) if classifier is not None else _judge()
     right = int((judge.fit(seen, its).predict(unseen) == theirs).sum())
@@ -289,7 +290,7 @@ def repeated_tests(shift: float, n: int, repetitions: int = 200) -> np.ndarray:
     """
     found = []
     for seed in steps(repetitions):
-        rng = np.random.default_rng(seed)
+        rng = numpy_rng(seed)
         (x, _), (y, _) = sample(n, 0.0, rng), sample(n, shift, rng)
         found.append(two_sample_test(x, y, seed)[:2])
     return np.array(found)
@@ -319,7 +320,7 @@ def corrupted(images: Tensor, kind: str, seed: int = 0) -> Tensor:
     if kind not in CORRUPTIONS:
         raise ValueError(f"kind: expected one of {list(CORRUPTIONS)}, got {kind!r}")
     if kind == "noise":
-        return images + 0.3 * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
+        return images + 0.3 * torch.randn(images.shape, generator=torch_rng(seed))
     if kind == "blurred":
         square = images.reshape(-1, 1, 8, 8)
         return F.avg_pool2d(F.pad(square, (1, 1, 1, 1), mode="replicate"), 3, 1).reshape(images.shape)
@@ -451,7 +452,7 @@ def company_accuracy(batch_size: int, classes: int, brightness: float = 0.0, see
     _, _, images, labels = digits()
     images, found = adjusted(images, brightness), []
     for seed in steps(seeds):
-        rng, batches = np.random.default_rng(seed), []
+        rng, batches = numpy_rng(seed), []
         for _ in range(100):
             among = np.flatnonzero(np.isin(labels, rng.choice(10, classes, replace=False)))
             batches.append(rng.choice(among, batch_size, replace=False))

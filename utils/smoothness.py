@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from utils.networks import LINEAR, looking
 from utils.runs import kept
+from utils.seeds import torch_rng
 from utils.training import Settings, Update, one_thread, updates, with_gradients
 
 LENGTHS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)  # times the learning rate; the paper gives the two ends only
@@ -280,6 +281,6 @@ def slice_around(
     lengthen(last.net, factor)
     x, y, *_ = settings.task()
     loss, point = loss_of(last.net, x[:200], y[:200], settings.loss), [w.detach() for w in last.net.parameters()]
-    chance = torch.Generator().manual_seed(seed)
+    chance = torch_rng(seed)
     first, second = (random_direction(point, chance, filterwise) for _ in range(2))
     return surface(loss, point, first, second, np.linspace(-reach, reach, many).tolist())

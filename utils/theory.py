@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from utils.networks import looking
 from utils.runs import kept
+from utils.seeds import torch_rng
 from utils.training import Settings, one_thread, updates, with_gradients
 
 AFTER = {"tanh": torch.tanh, "ReLU": torch.relu, "sigmoid": torch.sigmoid}
@@ -230,7 +231,7 @@ def draw(family: Family, n: int = 2000, seed: int = 0) -> Networks:
         raise ValueError(f"nonlinearity: expected one of {list(AFTER)}, got {family.nonlinearity!r}")
     if family.matched not in ("nothing", "scale", "both"):
         raise ValueError(f"matched: expected 'nothing', 'scale' or 'both', got {family.matched!r}")
-    chance = torch.Generator().manual_seed(seed)
+    chance = torch_rng(seed)
 
     def gaussian(*shape: int) -> Tensor:
         return torch.randn(shape, generator=chance, dtype=torch.float64)

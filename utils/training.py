@@ -16,6 +16,7 @@ from utils.networks import looking, mlp, preactivations, vgg
 from utils.noise import PAPERS, Recipe
 from utils.progress import steps
 from utils.runs import kept
+from utils.seeds import torch_rng
 from utils.sweeps import sweep
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Settings:
         >>> len(Settings(depth=2).network(seed=0))
         5
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch_rng(seed)
         if self.data == "fashion":
             return vgg(self.depth, self.width, self.norm, self.nonlinearity, self.init, generator, self.noise)
         wide_in, wide_out = {"digits": (64, 10), "fashion, flat": (196, 10), "linear map": (10, 10)}[self.data]
@@ -193,7 +194,7 @@ def updates(settings: Settings, seed: int) -> Iterator[Update]:
     """
     net, (images, labels, *_) = settings.network(seed), settings.task()
     optimizer = torch.optim.SGD(net.parameters(), lr=settings.lr, momentum=settings.momentum)
-    batches = torch.Generator().manual_seed(seed)
+    batches = torch_rng(seed)
 
     def draw() -> tuple[Tensor, Tensor]:
         if not settings.batch_size:

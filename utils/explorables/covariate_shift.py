@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from utils import shift as mathematics
 from utils.data import digits
 from utils.explore import Drawing, control, explore, picture
+from utils.seeds import numpy_rng
 from utils.shift import CORRUPTIONS, NETWORKS, SEEDS, adjusted, joint, sample
 from utils.style import ARMS, FAINT, INK, MUTED, draw_arm, figure, label, per_cent
 
@@ -61,7 +62,7 @@ def three_kinds(kind: str = "covariate", size: float = 1.0) -> Drawing:
 )
 def two_clouds(shift: float = 2.0, n: int = 500, weighting: str = "known") -> Drawing:
     """A straight boundary learnt from one cloud and used on another."""
-    rng = np.random.default_rng(0)
+    rng = numpy_rng(0)
     x, y = sample(n, 0.0, rng)
     x_test, y_test = sample(n, shift, rng)
     fitted, weights = next(

@@ -29,6 +29,7 @@ from utils.instability import (
 )
 from utils.noise import PAPERS, NoisyBatchNorm1d, Recipe, draw_noise
 from utils.progress import each
+from utils.seeds import torch_rng
 from utils.style import ARMS, FAINT, INK, MUTED, Arm, draw_arm, figure, label, label_ends, spread
 from utils.training import Settings, trained
 
@@ -167,7 +168,7 @@ def _rate(lr: float) -> str:
 )
 def the_noise(strength: float = 1.0, draw: int = 1) -> Drawing:
     """Six units, 32 samples: the shift and the factor that each value gets."""
-    chance = torch.Generator().manual_seed(draw)
+    chance = torch_rng(draw)
     s, m = draw_noise(torch.zeros(32, 6), PAPERS.times(strength), chance)
     fig, (left, right) = figure("shift m", "factor s", height=3.3)
     half = 0.75 * max(strength, 1.0)

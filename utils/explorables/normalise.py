@@ -9,6 +9,7 @@ from utils.batchnorm import normalize
 from utils.data import digits
 from utils.explore import Drawing, control, explore, picture
 from utils.networks import NONLINEARITIES, preactivations
+from utils.seeds import torch_rng
 from utils.style import DATA, FAINT, INK, MUTED, figure, number
 from utils.training import Settings, trained
 
@@ -62,7 +63,7 @@ def company(batch_size: int = 16, image: int = 1) -> Drawing:
     unit = layer_values()[:, 0]
     population = (unit.mean(), unit.std(correction=0))
     alone = (unit[image - 1] - population[0]) / population[1]
-    chance = torch.Generator().manual_seed(batch_size)
+    chance = torch_rng(batch_size)
     others = torch.cat([unit[: image - 1], unit[image:]])
     companions = others[torch.randint(len(others), (1000, batch_size - 1), generator=chance)]
     batches = torch.cat([unit[image - 1].expand(1000, 1), companions], 1)

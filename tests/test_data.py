@@ -29,9 +29,9 @@ def copied(tmp_path, monkeypatch):
     path = tmp_path / "fashion_mnist.npz"
     path.write_bytes(data.FASHION_MNIST.read_bytes())
     monkeypatch.setattr(data, "FASHION_MNIST", path)
-    data._fashion_mnist.cache_clear()
+    data._read.cache_clear()
     yield path
-    data._fashion_mnist.cache_clear()
+    data._read.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,14 @@ def test_no_image_is_in_both_parts_and_none_is_there_twice(load):
     assert (len(train), len(test)) == (len(split.x_train), len(split.x_test))
 
 
-def test_digits_are_all_of_scikit_learns():
+def test_the_digits_are_scikit_learns_and_so_is_their_split():
     from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
-    split = data.digits()
-    ours = hashes(torch.cat([split.x_train, split.x_test]))
-    assert ours == hashes(torch.tensor(load_digits().data / 16, dtype=torch.float32))
+    x, y = load_digits(return_X_y=True)
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=360, stratify=y, random_state=0)
+    for ours, theirs in zip(data.digits(), (x_train / 16, y_train, x_test / 16, y_test), strict=True):
+        assert np.array_equal(ours.numpy(), theirs)
 
 
 def test_size_14_is_the_mean_of_2x2_pixels():
@@ -127,7 +129,7 @@ def test_a_flipped_byte_is_found(copied):
     with pytest.raises(ValueError, match="is damaged") as error:
         data.fashion_mnist()
     found = hashlib.sha256(content).hexdigest()
-    for part in (str(copied), data.FASHION_MNIST_SHA256, found, f"git checkout -- {copied}"):
+    for part in (str(copied), data.SHA256["fashion_mnist.npz"], found, f"git checkout -- {copied}"):
         assert part in str(error.value)
 
 
@@ -142,7 +144,7 @@ def test_a_missing_file_is_named(copied):
     copied.unlink()
     with pytest.raises(FileNotFoundError, match="is missing") as error:
         data.fashion_mnist()
-    for part in (str(copied), data.FASHION_MNIST_SHA256, f"git checkout -- {copied}"):
+    for part in (str(copied), data.SHA256["fashion_mnist.npz"], f"git checkout -- {copied}"):
         assert part in str(error.value)
 
 
@@ -158,7 +160,7 @@ def test_an_error_is_not_remembered(copied):
 def test_the_file_is_about_5_mb_and_its_documentation_names_its_checksum():
     assert 4e6 < data.FASHION_MNIST.stat().st_size < 6e6
     folder = data.FASHION_MNIST.parent
-    assert data.FASHION_MNIST_SHA256 in (folder / "README.md").read_text()
+    assert data.SHA256["fashion_mnist.npz"] in (folder / "README.md").read_text()
     assert "Zalando SE" in (folder / "LICENSE").read_text()
 
 
@@ -172,6 +174,7 @@ read = [args for event, args in seen if event == "open" and ".py" not in args]
 assert not read, read
 assert "sklearn" not in sys.modules
 utils.data.digits(), utils.data.fashion_mnist()
+assert "sklearn" not in sys.modules
 assert any(event == "open" and "fashion_mnist.npz" in args for event, args in seen)
 touched = [event for event, args in seen if event.startswith("socket.")]
 assert not set(touched) - {"socket.__new__"}, touched
@@ -189,7 +192,7 @@ def test_loading_works_where_no_socket_can_be_made(copied, monkeypatch):
 
     monkeypatch.setattr("socket.socket", refuse)
     monkeypatch.setattr("socket.getaddrinfo", refuse)
-    data._digits.cache_clear()
+    data._read.cache_clear()
     assert len(data.digits().x_test) == 360
     assert len(data.fashion_mnist().x_test) == 2000
 

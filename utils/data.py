@@ -31,7 +31,11 @@ CLASSES = (
 """Fashion-MNIST's class names, in the order of its labels 0 to 9."""
 
 FASHION_MNIST = Path(__file__).parent / "fashion_mnist" / "fashion_mnist.npz"
-FASHION_MNIST_SHA256 = "5fc7acf174cdbb9e64f403ae312757980951e88a29aa904a9db5b54e4303d4e8"
+DIGITS = Path(__file__).parent / "digits.npz"
+SHA256 = {
+    "fashion_mnist.npz": "5fc7acf174cdbb9e64f403ae312757980951e88a29aa904a9db5b54e4303d4e8",
+    "digits.npz": "1764bb7cc8cdc769ab7c96b4f5ead2e838225b97b5bd6a42cb21091431f4835a",
+}
 
 
 class Split(NamedTuple):
@@ -59,9 +63,10 @@ def digits() -> Split:
     A row holds the pixels of one image, line by line, divided by 16 and so in [0, 1]; a label is
     the digit. The split is the same at every call, and each digit has its share in both parts.
     Source: scikit-learn's `load_digits`, the test part of the UCI data set "Optical Recognition of
-    Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998).
+    Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998; CC BY 4.0), split by its `train_test_split`
+    and kept in a file, so that nobody waits for scikit-learn. Raises as `fashion_mnist` does.
     """
-    x_train, y_train, x_test, y_test = _digits()
+    x_train, y_train, x_test, y_test = _read(DIGITS)
     return Split(_scaled(x_train, 16), _labels(y_train), _scaled(x_test, 16), _labels(y_test))
 
 
@@ -82,7 +87,7 @@ def fashion_mnist(size: Literal[28, 14] = 28) -> Split:
     """
     if size not in (28, 14):
         raise ValueError(f"size must be 28 or 14, not {size!r}")
-    x_train, y_train, x_test, y_test = _fashion_mnist()
+    x_train, y_train, x_test, y_test = _read(FASHION_MNIST)
     images = (_scaled(x, 255).unsqueeze(1) for x in (x_train, x_test))
     x_train, x_test = images if size == 28 else (F.avg_pool2d(x, 2) for x in images)
     return Split(x_train, _labels(y_train), x_test, _labels(y_test))
@@ -97,26 +102,9 @@ def _labels(labels: np.ndarray) -> Tensor:
 
 
 @cache
-def _digits() -> tuple[np.ndarray, ...]:
-    from sklearn.datasets import load_digits  # here, not above: a chapter without digits
-    from sklearn.model_selection import train_test_split  # need not wait for scikit-learn
-
-    x, y = load_digits(return_X_y=True)
-    x_train, x_test, y_train, y_test = train_test_split(
-        x.astype(np.uint8), y, test_size=360, stratify=y, random_state=0
-    )
-    return x_train, y_train, x_test, y_test
-
-
-@cache
-def _fashion_mnist() -> tuple[np.ndarray, ...]:
-    content = _read_checked(FASHION_MNIST, FASHION_MNIST_SHA256)
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return tuple(arrays[name] for name in Split._fields)
-
-
-def _read_checked(path: Path, sha256: str) -> bytes:
-    """Read a file of this repository and raise, with the way out, where it is not what it was."""
+def _read(path: Path) -> tuple[np.ndarray, ...]:
+    """Read the four arrays of a file of this repository; raise, with the way out, where it is not what it was."""
+    sha256 = SHA256[path.name]
     way_out = f"To get it back: git checkout -- {path}"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing (expected SHA-256 {sha256}). {way_out}")
@@ -126,4 +114,5 @@ def _read_checked(path: Path, sha256: str) -> bytes:
         raise ValueError(
             f"{path} is damaged: expected SHA-256 {sha256}, found {found} in its {len(content)} bytes. {way_out}"
         )
-    return content
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return tuple(arrays[name] for name in Split._fields)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.sgd import sgd
 
 from utils.data import Split, digits, fashion_mnist
 from utils.networks import looking, mlp, preactivations, vgg
@@ -193,7 +194,8 @@ def updates(settings: Settings, seed: int) -> Iterator[Update]:
     [0, 1, 2]
     """
     net, (images, labels, *_) = settings.network(seed), settings.task()
-    optimizer = torch.optim.SGD(net.parameters(), lr=settings.lr, momentum=settings.momentum)
+    parameters = list(net.parameters())
+    velocities: list[Tensor | None] = [None] * len(parameters)
     batches = torch_rng(seed)
 
     def draw() -> tuple[Tensor, Tensor]:
@@ -207,14 +209,22 @@ def updates(settings: Settings, seed: int) -> Iterator[Update]:
     for step in steps(settings.steps):
         scores = net(x)
         loss = settings.loss(scores, y)
-        optimizer.zero_grad()
+        net.zero_grad()
         loss.backward()
-        optimizer.step()
+        _step(parameters, velocities, settings)
         accuracy = _accuracy(scores, y)
         x, y = draw()
         yield Update(step + 1, net, loss.item(), accuracy, (x, y))
         if not loss.isfinite():
             return
+
+
+@torch.no_grad()
+def _step(parameters: list[Tensor], velocities: list[Tensor | None], settings: Settings) -> None:
+    """Take one step of SGD, by torch's function: `torch.optim.SGD` would load torch's compiler first, for a second."""
+    gradients = [parameter.grad for parameter in parameters]
+    how = {"weight_decay": 0.0, "dampening": 0.0, "nesterov": False, "maximize": False, "foreach": False}
+    sgd(parameters, gradients, velocities, lr=settings.lr, momentum=settings.momentum, **how)
 
 
 def _accuracy(scores: Tensor, y: Tensor) -> float:

@@ -28,6 +28,8 @@ from utils.runs import PACKAGE, ROOT, digest
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 MATHJAX = Path(str(files("mathjax"))) / "static" / "mathjax" / "es5"
+# No menu: it offers parts that are not published, is a Tab stop at every formula, and obeys what another book stored.
+MATHJAX_PARTS = ["core", "input/tex", "output/chtml", "output/chtml/fonts/tex", "a11y/assistive-mml"]
 
 
 def prepare(app: Sphinx, config: Config) -> None:
@@ -42,7 +44,8 @@ def prepare(app: Sphinx, config: Config) -> None:
     os.environ["BOOK_FRAMES"] = str(keep / "frames")  # kernels inherit it
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a chapter a core, not two threads each
     config.nb_ipywidgets_js = {}
-    config.mathjax_path = "mathjax/tex-mml-chtml.js"
+    config.mathjax_path = "mathjax/startup.js"
+    config.mathjax3_config = {"loader": {"load": MATHJAX_PARTS}}
     config.html_static_path = [*config.html_static_path, str(STATIC), *map(str, PACKAGE.glob("explore.*s"))]
     config.templates_path = [*config.templates_path, str(HERE / "templates")]
     if address := repository():
@@ -116,9 +119,9 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     _keep_used_icons(out, "".join(pages.values()))
 
 
-MATHS_LATER = """<link rel="preload" as="script" href="{0}"/>
+MATHS_LATER = """{parts}
     <script type="module">
-      const maths = Object.assign(document.createElement("script"), {{ src: "{0}" }});
+      const maths = Object.assign(document.createElement("script"), {{ src: "{startup}" }});
       addEventListener("load", () => document.head.append(maths));
     </script>"""
 
@@ -127,12 +130,16 @@ def _without_waiting(page: str) -> str:
     """Let no script hold up a page: the theme's run after it, MathJax once it is there, Font Awesome's never."""
     page = re.sub(r"\s*<script defer src=\"[^\"]*/fontawesome\.js[^>]*></script>", "", page)
     head, end, body = page.partition("</head>")
-    head = re.sub(
-        r'<script [^>]*src="([^"]*/tex-mml-chtml\.js[^"]*)"></script>', lambda tag: MATHS_LATER.format(tag[1]), head
-    )
+    head = re.sub(r'<script [^>]*src="([^"]*/mathjax/)startup\.js[^"]*"></script>', _maths_later, head)
     head = re.sub(r"<script (?!defer)(?=[^>]*\bsrc=)", "<script defer ", head)
     head = head.replace("<script>DOCUMENTATION_OPTIONS.", '<script type="module">DOCUMENTATION_OPTIONS.')  # is deferred
     return head + end + body
+
+
+def _maths_later(tag: re.Match) -> str:
+    scripts = [f"{tag[1]}{part}.js" for part in ("startup", *MATHJAX_PARTS)]
+    parts = "\n    ".join(f'<link rel="preload" as="script" href="{script}"/>' for script in scripts)
+    return MATHS_LATER.format(parts=parts, startup=scripts[0])
 
 
 def _contents(app: Sphinx) -> dict:
@@ -160,9 +167,13 @@ def _publish_frames(out: Path, html: str) -> None:
 
 def _publish_mathjax(to: Path) -> None:
     fonts = Path("output", "chtml", "fonts", "woff-v2")
-    if not (to / "tex-mml-chtml.js").exists():
-        shutil.copytree(MATHJAX / fonts, to / fonts, dirs_exist_ok=True)
-        shutil.copy(MATHJAX / "tex-mml-chtml.js", to)
+    if not (to / "startup.js").exists():
+        shutil.rmtree(to, ignore_errors=True)
+        for part in ("startup", *MATHJAX_PARTS):
+            script = Path(f"{part}.js")
+            (to / script).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(MATHJAX / script, to / script)
+        shutil.copytree(MATHJAX / fonts, to / fonts)
 
 
 def _keep_used_icons(out: Path, html: str) -> None:

@@ -46,7 +46,23 @@ def home(monkeypatch):
 
 
 def live(explorable=sample):
-    return explorable().widget
+    """The widget of a view that is drawn."""
+    view = explorable()
+    assert view.sentence
+    return view.widget
+
+
+@pytest.fixture
+def shown(home):
+    """What a notebook gets to show of a view: `shown(view)` gives (data, metadata) of each output."""
+
+    def show(view):
+        outputs = []
+        home.setattr("utils.explore.display", lambda data, metadata=None, raw=True: outputs.append((data, metadata)))
+        view._ipython_display_()
+        return outputs
+
+    return show
 
 
 # --- describing ------------------------------------------------------------------------------------------------------
@@ -92,8 +108,8 @@ def drawn(x=1):
         (lambda: explore(x=range(101))(drawn), ValueError, "drawn: expected at most 100 states, got 101"),
         (lambda: sample(sise=2), TypeError, r"sample: expected controls among \['size', .*, got 'sise'"),
         (lambda: sample(size=7), ValueError, r"sample: expected size among \(1, 2, 3\), got 7"),
-        (lambda: picture(lambda: 3)(), TypeError, "expected a figure and its sentence, got int 3"),
-        (lambda: picture(lambda: (tiny(), " "))(), TypeError, "expected a figure and its sentence, got tuple"),
+        (lambda: picture(lambda: 3)().drawn, TypeError, "expected a figure and its sentence, got int 3"),
+        (lambda: picture(lambda: (tiny(), " "))().drawn, TypeError, "expected a figure and its sentence, got tuple"),
     ],
 )
 def test_a_mistake_is_told_with_what_was_expected_and_what_was_got(make, error, said):
@@ -108,12 +124,24 @@ def test_a_hundred_states_are_allowed():
 # --- the four homes --------------------------------------------------------------------------------------------------
 
 
-def test_with_a_kernel_it_is_a_widget_with_a_picture_and_a_sentence():
+def test_with_a_kernel_it_is_a_widget_and_a_picture_that_is_kept(shown):
     view = sample()
-    data, metadata = view._repr_mimebundle_()
-    assert set(data) == {"text/plain", "image/png", "application/vnd.jupyter.widget-view+json"}
-    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == view.widget.model_id
-    assert data["text/plain"] == metadata["image/png"]["alt"] == "2 of relu, <False>."
+    (widget, _), (kept, metadata) = shown(view)
+    assert set(widget) == {"text/plain", "application/vnd.jupyter.widget-view+json"}
+    assert widget["application/vnd.jupyter.widget-view+json"]["model_id"] == view.widget.model_id
+    assert widget["text/plain"] == "A <sample> of all controls."
+    assert set(kept) == {"text/plain", "image/png", "text/html"}
+    assert kept["text/plain"] == metadata["image/png"]["alt"] == "2 of relu, <False>."
+    assert f'src="data:image/png;base64,{kept["image/png"]}"' in kept["text/html"]
+    assert 'alt="2 of relu, &lt;False&gt;."' in kept["text/html"]
+
+
+def test_what_is_kept_is_the_state_in_which_the_cell_was_run(shown):
+    view = sample(size=1)
+    before = shown(view)[1]
+    view.widget.state = [2, 0, 0]
+    assert view.widget.drawn["sentence"] == "3 of relu, <False>."
+    assert shown(view)[1] == before
 
 
 def test_in_the_books_build_every_state_is_a_file(home, tmp_path):
@@ -141,14 +169,15 @@ def test_text_in_the_page_is_escaped(home, tmp_path):
     assert "<b>" not in page and "<i>" not in page
 
 
-def test_a_picture_has_no_controls(home, tmp_path):
+def test_a_picture_has_no_controls(home, shown, tmp_path):
     @picture
     def still(n):
         """A still."""
         return tiny(), f"{n} values."
 
-    data, _ = still(3)._repr_mimebundle_()
-    assert set(data) == {"text/plain", "image/png"}
+    ((only, _),) = shown(still(3))
+    assert set(only) == {"text/plain", "image/png", "text/html"}
+    assert only["text/html"].startswith('<img alt="3 values." ')
     home.setenv("BOOK_FRAMES", str(tmp_path))
     page = still(3).html
     assert 'alt="3 values."' in page and "<figcaption>A still.</figcaption>" in page
@@ -188,7 +217,7 @@ def test_exercise_makes_every_move_and_raises_what_a_move_raises(home):
     sample_on = Explorable(
         lambda size=2, kind="relu", on=False: (seen.append((size, kind, on)), drawn())[1], sample.controls
     )
-    assert sample_on().widget.state == [1, 0, 0]
+    assert live(sample_on).state == [1, 0, 0]
     assert set(seen) == {
         (2, "relu", False),
         (1, "relu", False),
@@ -197,7 +226,7 @@ def test_exercise_makes_every_move_and_raises_what_a_move_raises(home):
         (2, "relu", True),
     }
     with pytest.raises(ZeroDivisionError):
-        sample(on=True)
+        live(lambda: sample(on=True))
 
 
 # --- moving, with a running loop, as in a kernel ---------------------------------------------------------------------

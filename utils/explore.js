@@ -4,24 +4,30 @@
 
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-// Wire the native controls of `root`; `moved(indices, spoken)` is called at every move.
+// The native controls of `root`: `moved(state)` is called at every move of one; `show(state)` sets them all, with their
+// labels, however that state came about. A state is a list: where each control's value stands among its values.
 function controls(root, moved) {
   const fields = [...root.querySelectorAll(".explorable-control > :is(input, select)")];
-  const index = (field) => (field.type === "checkbox" ? +field.checked : field.selectedIndex ?? +field.value);
-  const state = () => fields.map(index);
-  for (const field of fields) {
-    field.addEventListener("input", () => {
-      if (field.type === "range") {
-        const text = JSON.parse(field.dataset.texts)[field.value];
+  const texts = fields.map((field) => JSON.parse(field.dataset.texts ?? "null"));
+  const sizes = fields.map((field, i) => texts[i]?.length ?? field.options?.length ?? 2);
+  const read = () =>
+    fields.map((field) => (field.type === "checkbox" ? +field.checked : field.selectedIndex ?? +field.value));
+  const show = (state) => {
+    for (const [i, field] of fields.entries()) {
+      if (field.type === "checkbox") field.checked = state[i];
+      else if (field.options) field.selectedIndex = state[i];
+      else {
+        const text = texts[i][state[i]];
+        field.value = state[i];
         field.setAttribute("aria-valuetext", text);
         field.parentElement.querySelector("output").textContent = text;
       }
-      moved(state());
-    });
-  }
+    }
+  };
+  for (const field of fields) field.addEventListener("input", () => moved(read()));
   for (const button of root.querySelectorAll(".explorable-play")) player(button);
   root.querySelector(".explorable-controls").hidden = false;
-  return state;
+  return { read, show, sizes };
 }
 
 // A play button beside a slider: steps it to its end; where motion is unwelcome, one step a press.
@@ -53,10 +59,12 @@ function player(button) {
 
 // Show a sentence beside its picture at once, and speak it once the reader rests.
 function speaker(root) {
+  const readout = root.querySelector(".explorable-readout");
   let timer;
   return (sentence) => {
+    if (readout.textContent === sentence) return;
+    readout.textContent = sentence;
     for (const image of root.querySelectorAll("img")) image.alt = sentence;
-    root.querySelector(".explorable-readout").textContent = sentence;
     clearTimeout(timer);
     timer = setTimeout(() => (root.querySelector(".explorable-spoken").textContent = sentence), 400);
   };
@@ -64,11 +72,7 @@ function speaker(root) {
 
 // The published book: every state is a file, fetched at first touch.
 function published(root) {
-  const { frames, sentences } = JSON.parse(root.querySelector("script").textContent);
-  const sizes = [...root.querySelectorAll(".explorable-control > :is(input, select)")].map((field) =>
-    field.type === "checkbox" ? 2 : field.options?.length ?? +field.max + 1,
-  );
-  const place = (state) => state.reduce((sum, i, k) => sum * sizes[k] + i, 0);
+  let { frames, state, sentences } = JSON.parse(root.querySelector("script").textContent);
   const theme = () => (document.documentElement.dataset.theme === "dark" ? "dark" : "light");
   const fetched = new Map();
   const load = (url) => {
@@ -81,12 +85,17 @@ function published(root) {
     return fetched.get(url);
   };
   const say = speaker(root);
-  const show = () => {
-    const at = place(state());
+  const { read, show, sizes } = controls(root, (moved) => go(moved));
+  const place = (chosen) => chosen.reduce((sum, i, k) => sum * sizes[k] + i, 0);
+  // Every way into a state ends here: a move, Back, a reload, the theme.
+  const go = (next) => {
+    state = next;
+    show(state);
+    const at = place(state);
     const url = `${frames}/${theme()}/${at}.webp`;
     const image = load(url);
     const paint = () => {
-      if (place(state()) !== at) return; // a later move has come
+      if (place(state) !== at) return; // a later move has come
       root.querySelector(`img.only-${theme()}`).src = url;
       say(sentences[at]);
     };
@@ -94,69 +103,71 @@ function published(root) {
     else image.addEventListener("load", paint, { once: true });
   };
   const prefetch = () => {
-    const here = place(state());
+    const here = place(state);
     const order = sentences.map((_, i) => i).sort((a, b) => Math.abs(a - here) - Math.abs(b - here));
     for (const i of order) load(`${frames}/${theme()}/${i}.webp`);
   };
-  const state = controls(root, show);
   for (const touch of ["pointerenter", "focusin", "touchstart"]) {
     root.addEventListener(touch, prefetch, { once: true, passive: true });
   }
-  if (place(state())) show(); // a reload keeps the reader's sliders: keep the picture with them
-  new MutationObserver(show).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  const restore = () => `${read()}` === `${state}` || go(read()); // what the reader had chosen, put back by the browser
+  restore();
+  addEventListener("pageshow", restore);
+  new MutationObserver(() => go(state)).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   root.dataset.ready = "";
 }
 
-// JupyterLab: the kernel draws. (`live` is exported to anywidget by explore.py.)
+// JupyterLab: the kernel draws. (`initialize`, once a model, and `live`, once a view, go to anywidget by explore.py.)
+function initialize({ model }) {
+  const gone = () => model.set("gone", true); // known to the page alone
+  model.on("change", (itself) => itself.comm_live || gone()); // a page saved with its widgets never had a kernel
+  const kernel = model.widget_manager.kernel;
+  const heard = (_, status) => ["restarting", "autorestarting", "terminating", "dead"].includes(status) && gone();
+  kernel?.statusChanged.connect(heard);
+  return () => kernel?.statusChanged.disconnect(heard);
+}
+
+const GONE = "The kernel that drew this figure is gone: run the cell again.";
+let views = 0;
+
 function live({ model, el }) {
-  el.innerHTML = model.get("html");
+  views += 1; // two views of one model must not share their ids
+  el.innerHTML = model.get("html").replaceAll(/ (id|for)="/g, `$&${views}-`);
   const root = el.firstElementChild;
   const image = root.querySelector("img");
+  const bar = root.querySelector("progress");
+  const alert = root.querySelector(".explorable-error");
   const say = speaker(root);
-  const busy = root.querySelector(".explorable-progress");
-  const bar = busy.querySelector("progress");
-  const error = root.querySelector(".explorable-error");
-  let waiting;
-  const rest = () => {
-    clearTimeout(waiting);
-    busy.hidden = true;
-    root.removeAttribute("aria-busy");
-  };
-  const ask = (key, value) => {
-    model.set(key, value);
-    model.set("progress", 0); // back at 1, this move has ended, even where picture and error are the same as before
+  const ask = (name, value) => {
+    model.set({ [name]: value, progress: 0 }); // back at 1, this move has ended, even where all else is as before
     model.save_changes();
-    rest();
-    waiting = setTimeout(() => {
-      bar.removeAttribute("value"); // no step done yet
-      busy.hidden = false;
-      root.setAttribute("aria-busy", "true");
-    }, 150);
   };
-  const draw = () => {
-    const { picture, sentence } = model.get("drawn");
+  const { show } = controls(root, (state) => ask("state", state));
+  const paint = ({ picture, sentence }) => {
     const old = image.src;
     image.src = URL.createObjectURL(new Blob([picture], { type: "image/png" }));
     if (old) URL.revokeObjectURL(old);
     say(sentence);
-    rest();
   };
-  const complain = () => {
-    error.textContent = model.get("error");
-    error.hidden = !error.textContent;
-    root.classList.toggle("failed", !error.hidden);
-    if (!error.hidden) rest();
+  let painted;
+  // Every way into a state ends here: a move in this view or in another, a drawing, an error, a new view.
+  const look = () => {
+    const [state, drawn, progress, gone] = ["state", "drawn", "progress", "gone"].map((name) => model.get(name));
+    const error = gone ? GONE : model.get("error");
+    show(state);
+    if (drawn !== painted && drawn.picture) paint(drawn);
+    painted = drawn;
+    if (alert.textContent !== error) alert.textContent = error;
+    alert.hidden = !error;
+    root.classList.toggle("failed", Boolean(error) && `${drawn.state}` !== `${state}`);
+    for (const field of root.querySelectorAll("input, select, button")) field.disabled = Boolean(gone);
+    if (gone || progress === 1) root.removeAttribute("aria-busy");
+    else root.setAttribute("aria-busy", "true");
+    if (progress > 0) bar.value = progress;
+    else bar.removeAttribute("value"); // no step done yet
   };
-  const advance = () => {
-    const done = model.get("progress");
-    if (done === 1) rest();
-    else if (done > 0) bar.value = done;
-  };
-  controls(root, (state) => ask("state", state));
-  model.on("change:drawn", draw);
-  model.on("change:error", complain);
-  model.on("change:progress", advance);
-  draw();
+  model.on("change", look);
+  look();
   const dark = () => {
     const isDark = document.body.dataset.jpThemeLight === "false";
     root.classList.toggle("dark", isDark);
@@ -168,9 +179,6 @@ function live({ model, el }) {
   root.dataset.ready = "";
   return () => {
     themes.disconnect();
-    model.off("change:drawn", draw);
-    model.off("change:error", complain);
-    model.off("change:progress", advance);
     URL.revokeObjectURL(image.src);
   };
 }

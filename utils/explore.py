@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import threading
 import time
 import traceback
@@ -25,13 +26,15 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
+from IPython import get_ipython
+from IPython.display import display
 from PIL import Image
 
 from utils.progress import Cancelled, listening
@@ -128,6 +131,11 @@ class Explorable:
         if count > MOST_STATES:
             raise ValueError(f"{self.name}: expected at most {MOST_STATES} states, got {count}")
 
+    @property
+    def title(self) -> str:
+        """The first line of its docstring."""
+        return self.__doc__.partition("\n")[0]
+
     @staticmethod
     def _named(name: str, given: Sequence | bool | Control) -> Control:
         made = given if isinstance(given, Control) else control(given)
@@ -210,28 +218,68 @@ def _png(figure: "Figure", dark: bool = False) -> bytes:
 
 
 class View:
-    """One showing of an explorable in a notebook: what IPython displays."""
+    """One showing of an explorable in a notebook: what IPython displays. It draws when it is first asked for."""
 
     def __init__(self, explorable: Explorable, state: State):
         self.explorable, self.state = explorable, state
-        figure, self.sentence = explorable.draw(**state)
-        self._png = _png(figure)
-        self.html, self.widget = "", None
-        if folder := os.environ.get("BOOK_FRAMES"):
-            self.html = _page(explorable, state, Path(folder), self._png)
-        elif explorable.controls:
-            self.widget = Live(explorable, state, self._png, self.sentence)
-            if os.environ.get("BOOK_EXERCISE"):
-                self.widget.exercise()
+        self._frames = os.environ.get("BOOK_FRAMES")
+        self.widget = Live(explorable, state) if explorable.controls and not self._frames else None
+
+    @cached_property
+    def drawn(self) -> tuple[bytes, str]:
+        """The picture and its sentence; a widget tells meanwhile how far it is."""
+        if not self.widget:
+            figure, sentence = self.explorable.draw(**self.state)
+            return _png(figure), sentence
+        self.widget.draw()
+        first = self.widget.drawn
+        if os.environ.get("BOOK_EXERCISE"):
+            self.widget.exercise()
+        return first["picture"], first["sentence"]
+
+    @property
+    def sentence(self) -> str:
+        """What the figure shows, in words."""
+        return self.drawn[1]
+
+    @cached_property
+    def html(self) -> str:
+        """In the book's build all states; with a kernel the picture that is kept with the notebook."""
+        if self._frames:
+            return _page(self.explorable, self.state, Path(self._frames), self.drawn[0])
+        return _saved(*self.drawn, beside_widget=bool(self.widget))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        bundle = {"text/plain": self.sentence, "image/png": b64encode(self._png).decode()}
-        if self.html:
-            bundle["text/html"] = self.html
-        if self.widget:
-            view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-            bundle["application/vnd.jupyter.widget-view+json"] = view
-        return bundle, {"image/png": {"alt": self.sentence, "width": 640}}
+        png, sentence = self.drawn
+        bundle = {"text/plain": sentence, "image/png": b64encode(png).decode(), "text/html": self.html}
+        return bundle, {"image/png": {"alt": sentence, "width": WIDTH}}
+
+    def _ipython_display_(self) -> None:
+        """Show the controls at once, and the picture that is kept when it is drawn."""
+        try:
+            if self.widget:
+                display({"text/plain": self.explorable.title, **self.widget.view()}, raw=True)
+            data, metadata = self._repr_mimebundle_()
+            display(data, metadata=metadata, raw=True)
+        except Exception as error:
+            if cell := get_ipython().displayhook.exec_result:
+                cell.error_in_exec = error  # else IPython prints it and lets the cell pass
+            raise
+
+
+WIDTH = 640
+BESIDE_WIDGET = """<style>
+.jp-OutputArea-child:has([data-explorable]) ~ .jp-OutputArea-child:has(.explorable-saved),
+.jp-OutputArea-child:has(.jupyter-widgets):not(:has([data-explorable])):has(~ * .explorable-saved) { display: none; }
+.explorable-saved { max-width: 640px; margin: 1rem auto; padding: 1rem; background: white; color: #1f2430; }
+</style>"""
+
+
+def _saved(png: bytes, sentence: str, beside_widget: bool) -> str:
+    """The picture that stands for a figure without a kernel; beside a widget, only one of the two is seen."""
+    alt, source = html.escape(sentence), b64encode(png).decode()
+    image = f'<img alt="{alt}" width="{WIDTH}" src="data:image/png;base64,{source}">'
+    return f'{BESIDE_WIDGET}<div class="explorable-saved">{image}<p>{alt}</p></div>' if beside_widget else image
 
 
 # --- with a kernel -------------------------------------------------------------------------------------------------
@@ -240,24 +288,25 @@ class View:
 class Live(anywidget.AnyWidget):
     """The controls and the picture in JupyterLab: each move draws anew, the latest move wins."""
 
-    _esm = (_HERE / "explore.js").read_text() + "\nexport default { render: live };\n"
+    _esm = (_HERE / "explore.js").read_text(encoding="utf-8") + "\nexport default { initialize, render: live };\n"
     _css = _HERE / "explore.css"
     html = traitlets.Unicode().tag(sync=True)
     state = traitlets.List(traitlets.Int()).tag(sync=True)  # the index of each control's value
     dark = traitlets.Bool(False).tag(sync=True)
-    drawn = traitlets.Dict().tag(sync=True)  # picture, sentence: together, so that they never disagree
-    progress = traitlets.Float(1.0).tag(sync=True)
+    drawn = traitlets.Dict().tag(sync=True)  # picture, sentence, state: together, so that they never disagree
+    progress = traitlets.Float(0.0).tag(sync=True)  # 1 at rest
     error = traitlets.Unicode().tag(sync=True)
+    _interrupts = 0
 
-    def __init__(self, explorable: Explorable, state: State, png: bytes, sentence: str):
+    def __init__(self, explorable: Explorable, state: State):
         self._explorable, self._move, self._inline = explorable, 0, False
         index = explorable.indices(state)
-        super().__init__(
-            html=_markup(explorable, index, sentence, f'<img alt="{html.escape(sentence)}" decoding="sync">'),
-            state=index,
-            drawn={"picture": png, "sentence": sentence},
-        )
+        super().__init__(html=_markup(explorable, index, "", '<img alt="" decoding="sync">'), state=index)
         self.observe(self._moved, ["state", "dark"])
+
+    def draw(self) -> None:
+        """Draw in this thread, and raise what the drawing raises."""
+        self._draw((self._move, Live._interrupts), self.set_trait, inline=True)
 
     def _moved(self, change: Any) -> None:
         self._move += 1
@@ -266,33 +315,48 @@ class Live(anywidget.AnyWidget):
         except RuntimeError:
             loop = None
         if loop is None or self._inline:
-            self._draw(self._move, self.set_trait, inline=True)
+            self.draw()
         else:
+            loop.call_soon(Live._hear_interrupts)  # when the kernel is idle again
             context = contextvars.copy_context()
             post = partial(loop.call_soon_threadsafe, self.set_trait, context=context)
-            _worker.submit(self._draw, self._move, post)
+            _worker.submit(self._draw, (self._move, Live._interrupts), post)
 
-    def _draw(self, move: int, post: Callable[[str, Any], None], inline: bool = False) -> None:
-        """Draw the state of this move and post it, unless a later move has come."""
-        if move != self._move:
-            return
+    @classmethod
+    def _hear_interrupts(cls) -> None:
+        """Let an interrupt of the kernel end moves: between cells, ipykernel has it ignored."""
+
+        def interrupt(*_: Any) -> None:
+            cls._interrupts += 1
+
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, interrupt)
+
+    def _draw(self, move: tuple[int, int], post: Callable[[str, Any], None], inline: bool = False) -> None:
+        """Draw the state of this move and post it, unless a later move or an interrupt has come."""
         told = time.monotonic()
+
+        def go_on() -> None:
+            if move[0] != self._move:
+                raise Cancelled
+            if move[1] != Live._interrupts:
+                raise KeyboardInterrupt
 
         def listen(done: int, total: int) -> None:
             nonlocal told
-            if move != self._move:
-                raise Cancelled
+            go_on()
             if time.monotonic() - told > 0.1:
                 told = time.monotonic()
                 post("progress", done / total)
 
         try:
+            go_on()
             with listening(listen):
-                figure, sentence = self._explorable.draw(**self.values())
-            drawn = {"picture": _png(figure, self.dark), "sentence": sentence}
+                drawn = self._drawn()
         except Cancelled:
             return
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             post("error", _readable(error))
             post("progress", 1.0)
             if inline:
@@ -301,6 +365,16 @@ class Live(anywidget.AnyWidget):
             post("error", "")
             post("drawn", drawn)
             post("progress", 1.0)
+
+    def _drawn(self) -> dict:
+        state = self.state
+        figure, sentence = self._explorable.draw(**self.values())
+        return {"picture": _png(figure, self.dark), "sentence": sentence, "state": state}
+
+    def view(self) -> dict:
+        """What a front end needs to show it."""
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return {"application/vnd.jupyter.widget-view+json": view}
 
     def values(self) -> State:
         """The chosen value of each control."""
@@ -316,7 +390,9 @@ class Live(anywidget.AnyWidget):
         self._inline = False
 
 
-def _readable(error: Exception) -> str:
+def _readable(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted before it was drawn: move a control, or run the cell again."
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} (in {where.name}, {Path(where.filename).name} line {where.lineno})"
 
@@ -351,8 +427,9 @@ def _page(explorable: Explorable, state: State, folder: Path, png: bytes) -> str
         f'width="{size[0]}" height="{size[1]}" loading="lazy" decoding="sync">'
         for theme in THEMES
     )
-    data = {"frames": f"frames:/{home.name}", "sentences": sentences}
-    return _markup(explorable, explorable.indices(state), sentences[place], images, data)
+    index = explorable.indices(state)
+    data = {"frames": f"frames:/{home.name}", "state": index, "sentences": sentences}
+    return _markup(explorable, index, sentences[place], images, data)
 
 
 THEMES = ("light", "dark")
@@ -360,12 +437,12 @@ THEMES = ("light", "dark")
 
 def _markup(explorable: Explorable, index: list[int], sentence: str, images: str, data: dict | None = None) -> str:
     """The HTML of an explorable, the same in every home: picture, native controls, sentence."""
-    title, alt = html.escape(explorable.__doc__.partition("\n")[0]), html.escape(sentence)
+    title, alt = html.escape(explorable.title), html.escape(sentence)
     parts = [f"<figcaption>{title}</figcaption>", f'<div class="explorable-picture">{images}</div>']
     if explorable.controls:
         controls = "".join(_control(*each) for each in zip(explorable.controls.values(), index, strict=True))
         parts += [
-            '<div class="explorable-progress" hidden><progress max="1" aria-label="training"></progress></div>',
+            '<div class="explorable-progress"><progress max="1" aria-label="training"></progress></div>',
             f'<div class="explorable-controls" hidden>{controls}</div>',
             f'<p class="explorable-readout">{alt}</p>',
             '<p class="explorable-spoken" aria-live="polite"></p>',

@@ -28,13 +28,14 @@ from utils.drift import (
     watch_drift,
 )
 from utils.networks import mlp, preactivations
-from utils.training import Settings, train, updates
+from utils.training import Settings, one_thread, train, updates
 
 SMALL = Settings(depth=2, width=12, lr=0.5, steps=12, nonlinearity="tanh")
 BN = replace(SMALL, norm="bn")
 watch, twice = watch_drift.func, look_twice.func  # the functions behind the disk
 
 
+@one_thread()
 def states(settings, seed=0):
     """The hidden values on the probe after every update, computed apart."""
     probe = digits().x_train[:PROBE]
@@ -95,10 +96,10 @@ def test_a_run_holds_what_brute_force_finds(settings):
     for look, step in enumerate(seen.looked):
         for layer in range(2):
             then, now = layers[max(step - 1, 0)][layer], layers[step][layer]
-            assert np.allclose(seen.mean[0, look, layer], now.before.mean(0), atol=1e-6)
-            assert np.allclose(seen.mean[1, look, layer], now.entering.mean(0), atol=1e-6)
+            assert np.allclose(seen.mean[0, look, layer], now.before.mean(0), atol=1e-5)
+            assert np.allclose(seen.mean[1, look, layer], now.entering.mean(0), atol=1e-5)
             assert np.allclose(seen.std[0, look, layer], now.before.std(0, correction=0), atol=1e-5)
-            assert np.allclose(seen.jump[look, layer], (now.before - then.before).mean(0), atol=1e-6)
+            assert np.allclose(seen.jump[look, layer], (now.before - then.before).mean(0), atol=1e-5)
 
 
 def test_without_updates_nothing_drifts():
@@ -117,7 +118,7 @@ def test_the_first_layer_inherits_nothing_and_yet_moves():
 
 
 def test_all_is_inherited_where_only_the_layers_before_are_trained():
-    net, x = mlp([6, 4, 4, 3], "plain", "tanh"), torch.randn(30, 6)
+    net, x = mlp([6, 4, 4, 3], "plain", "tanh").double(), torch.randn(30, 6).double()
     then = hidden_values(net, x)
     with torch.no_grad():
         net[0].weight.add_(0.3)
@@ -126,18 +127,18 @@ def test_all_is_inherited_where_only_the_layers_before_are_trained():
     moved = (now[1].before - then[1].before).mean(0)
     parts = inherited(net, [layer.u for layer in then], [layer.u for layer in now])
     assert not parts[0].any()
-    assert np.allclose(parts[1], moved, atol=1e-6)
-    assert moved.abs().min() > 1e-3
+    assert np.allclose(parts[1], moved, rtol=0, atol=1e-12)
+    assert moved.any()
 
 
 def test_nothing_is_inherited_where_only_the_layer_itself_is_trained():
     net, x = mlp([6, 4, 4, 3], "plain", "tanh"), torch.randn(30, 6)
     then = hidden_values(net, x)
     with torch.no_grad():
-        net[2].weight.add_(0.3)
+        net[2].bias.add_(0.3)
     now = hidden_values(net, x)
     assert not inherited(net, [layer.u for layer in then], [layer.u for layer in now])[1].any()
-    assert (now[1].before - then[1].before).mean(0).abs().max() > 1e-3
+    assert_close((now[1].before - then[1].before).mean(0), torch.full((4,), 0.3))
 
 
 def test_what_bn_hands_on_has_mean_beta_and_width_gamma_by_construction():
@@ -176,10 +177,10 @@ def test_steps_to_a_goal():
 
 
 def test_noise_gives_way_to_more_images_and_drift_does_not():
-    seen = twice(replace(SMALL, width=50, steps=10), 0, start=2, waits=(0, 8), batch_sizes=(4, 400), pairs=30)
+    seen = twice(replace(SMALL, width=50, steps=10), 0, start=2, waits=(0, 8), batch_sizes=(4, 400), pairs=200)
     noise, moved = size(seen.between_batches), size(seen.between_moments)
-    assert noise[0] == pytest.approx(np.sqrt(2 / 4), rel=0.25)
-    assert noise[1] == pytest.approx(np.sqrt(2 / 400), rel=0.25)
+    assert noise[0] == pytest.approx(np.sqrt(2 / 4), rel=0.2)
+    assert noise[1] == pytest.approx(np.sqrt(2 / 400), rel=0.2)
     assert not moved[0].any()  # no update between the looks
     assert moved[1, 0] == pytest.approx(moved[1, 1], rel=0.3)
     assert np.allclose(seen.both[0], seen.between_batches)

@@ -83,14 +83,16 @@ def test_epsilon_breaks_the_invariance_where_weights_are_short(layer):
 
 
 def test_normalised_weights_grow_by_the_square_of_each_step_and_plain_ones_need_not():
-    bn, plain = (
-        watch_lengths.func(Settings(norm, nonlinearity="relu", init="he", lr=1.0, steps=60), 0)
-        for norm in ("bn", "plain")
-    )
-    growth, wanted = np.diff(bn.length**2, axis=0).sum(0), (bn.step**2).sum(0)
-    assert np.allclose(growth, wanted, rtol=0.02)
-    assert (growth > 0.1).all()
-    assert not np.allclose(np.diff(plain.length**2, axis=0).sum(0), (plain.step**2).sum(0), rtol=0.5)
+    """Pythagoras to rounding, since their gradient is at right angles to them; plain ones grow by a term in lr, too."""
+
+    def growth(norm, lr):
+        run = watch_lengths.func(Settings(norm, nonlinearity="relu", init="he", lr=lr, steps=60), 0)
+        return run.length[-1] ** 2 - run.length[0] ** 2, (run.step**2).sum(0)
+
+    grown, squares = growth("bn", lr=1.0)
+    assert np.allclose(grown, squares, rtol=0.01)
+    grown, squares = growth("plain", lr=0.01)
+    assert (np.abs(grown) > 3 * squares).all()
 
 
 def test_lengths_and_steps_are_those_of_the_hidden_layers():
@@ -100,4 +102,4 @@ def test_lengths_and_steps_are_those_of_the_hidden_layers():
     assert watched.length.shape == (4, 2)
     assert watched.step.shape == (3, 2)
     assert watched.loss.shape == (3,)
-    assert watched.length[0] == pytest.approx([weight.norm().item() for weight in weights], rel=1e-6)
+    assert watched.length[0] == pytest.approx([weight.norm().item() for weight in weights], rel=1e-5)

@@ -205,7 +205,8 @@ def followed(function, settings):
         pairs = brute_force(nets[step], nets[step + 1], *given[step], settings.loss)
         for name in ("l2", "relative", "cosine"):
             expected = [getattr(pair, name) for pair in pairs]
-            assert np.allclose(getattr(seen, name)[look], expected, rtol=2e-3, atol=1e-6), (step, name)
+            rounding = 1e-5 * (max(pair.before.norm().item() for pair in pairs) if name == "l2" else 1)
+            assert np.allclose(getattr(seen, name)[look], expected, rtol=2e-3, atol=rounding), (step, name)
 
 
 def test_a_run_holds_what_brute_force_finds(settings):
@@ -234,10 +235,9 @@ def test_the_batches_are_those_of_training(settings):
     weight = [net[0].weight.detach() for net in nets]
     for step in (0, 5):
         (pair, *_) = gradient_pairs(nets[step], nets[step + 1], *given[step], settings.loss)
-        moved = weight[step] - settings.lr * pair.before.float().view_as(weight[step])
-        assert_close(
-            moved, weight[step + 1], rtol=1e-6, atol=1e-7
-        )  # the measured gradient is the one that training stepped along
+        measured_step = -settings.lr * pair.before.float().view_as(weight[step])
+        taken = weight[step + 1] - weight[step]  # the measured gradient is the one that training stepped along
+        assert_close(measured_step, taken, rtol=0, atol=1e-4 * taken.abs().max().item() + 1e-6)
 
 
 def test_training_goes_on_as_if_nobody_looked(settings, monkeypatch):
@@ -287,9 +287,9 @@ def test_the_drift_is_that_of_the_other_chapter(norm):
     far = np.abs(theirs.mean[0] - theirs.mean[0, 0])[:-1]
     for way, widths in zip(YARDSTICKS, (1.0, theirs.std[0, 0], theirs.std[0, :-1]), strict=True):
         expected = (far / widths).mean(-1)
-        assert np.allclose(mine.drift[0, YARDSTICKS.index(way)][:, :3], expected, rtol=1e-3, atol=1e-6)
+        assert np.allclose(mine.drift[0, YARDSTICKS.index(way)][:, :3], expected, rtol=1e-3, atol=1e-5)
     wider = np.abs(theirs.std[0] - theirs.std[0, 0])[:-1].mean(-1)
-    assert np.allclose(mine.drift[1, 0][:, :3], wider, rtol=1e-3, atol=1e-6)
+    assert np.allclose(mine.drift[1, 0][:, :3], wider, rtol=1e-3, atol=1e-5)
 
 
 def test_arrivals_are_of_the_old_layer_on_moved_ones():
@@ -310,8 +310,8 @@ def test_the_jump_is_of_the_layers_below_alone():
                 now = nets[step][: start + 1](probe)
                 moved = nn.Sequential(*nets[step + 1][:start], nets[step][start])(probe)
             jump = (moved.mean(0) - now.mean(0)).abs()
-            assert np.allclose(seen.jump[0, 0, step, i], jump.mean(), atol=1e-6)
-            assert np.allclose(seen.jump[0, 2, step, i], (jump / now.std(0, correction=0)).mean(), rtol=1e-3, atol=1e-6)
+            assert np.allclose(seen.jump[0, 0, step, i], jump.mean(), atol=1e-5)
+            assert np.allclose(seen.jump[0, 2, step, i], (jump / now.std(0, correction=0)).mean(), rtol=1e-3, atol=1e-5)
 
 
 def test_images_count_height_and_width_as_samples():

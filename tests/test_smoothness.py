@@ -113,6 +113,7 @@ def check_only_the_weights_move(m):
         assert probes.changes[0] == probes.changes[2] == 0 < probes.changes[1], norm
 
 
+@one_thread()
 def check_the_first_length_is_the_step_that_training_takes(m):
     """At 1 x the learning rate stands the very network that the next update makes, with its batch and its noise."""
     for norm in ("plain", "torch", "bn", "noisy", "linf"):
@@ -374,7 +375,7 @@ def test_a_surface_is_the_loss_at_its_spots():
     assert found.shape == (3, 3)
     assert found[1, 1] == loss(point).item()
     there = [w + 0.5 * d - e for w, d, e in zip(point, first, second, strict=True)]
-    assert found[0, 2] == pytest.approx(loss(there).item(), rel=1e-6)
+    assert found[0, 2] == pytest.approx(loss(there).item(), rel=1e-5)
 
 
 def test_a_normalised_net_minds_its_weights_length_only_in_directions_as_drawn():
@@ -396,12 +397,13 @@ def test_a_normalised_net_minds_its_weights_length_only_in_directions_as_drawn()
     assert point[1, False][1, 1] == pytest.approx(point[5, False][1, 1], rel=1e-3)
 
 
+@one_thread()
 def test_a_slice_is_taken_around_the_trained_weights():
     settings = replace(SMALL, norm="torch", steps=5)
     found = smoothness.slice_around.func(settings, 2, many=3)
     *_, last = updates(settings, 2)
     x, y, *_ = settings.task()
-    assert found[1, 1] == pytest.approx(F.cross_entropy(last.net(x[:200]), y[:200]).item(), rel=1e-6)
+    assert found[1, 1] == pytest.approx(F.cross_entropy(last.net(x[:200]), y[:200]).item(), rel=1e-5)
     assert np.ptp(found) > 0
     assert not np.allclose(found, smoothness.slice_around.func(settings, 2, factor=3.0, filterwise=False, many=3))
 

@@ -113,6 +113,8 @@ def watch_drift(settings: Settings, seed: int, looks: int = 31, test_every: int 
         if update.step in wanted or update.step + 1 in wanted:
             layers = hidden_values(update.net, probe)
             means = np.stack([layer.before.mean(0).numpy() for layer in layers])
+            if not np.isfinite(means).all():  # the update overflowed; its loss comes with the next one
+                break
         if update.step == 0:
             first, u_first, last = deepcopy(update.net), [layer.u for layer in layers], means
         if update.step in wanted:

@@ -2,6 +2,7 @@
 # make test   everything from nothing to all tests passed
 # make lab    JupyterLab on the first chapter        make serve  the built book, on this machine
 # make bench  the numbers the book is held to        make fmt    format and lint
+# make kinds  chapters and tests without a browser, on three kinds of processor and with seeds that nobody looked at
 # make pins   compile the requirements files         make clean  remove what was built
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -13,7 +14,7 @@ SOURCES := $(wildcard _config.yml _toc.yml references.bib requirements.txt chapt
            $(shell find _ext utils -type f ! -name '*.pyc')
 PORT ?= 8000
 
-.PHONY: book test browser lab serve bench fmt pins clean
+.PHONY: book test kinds browser lab serve bench fmt pins clean
 .DELETE_ON_ERROR:
 
 book: $(BUILT)
@@ -41,6 +42,18 @@ browser: $(INSTALLED)
 test: $(INSTALLED) browser
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+KINDS := newest older oldest seeds-10 seeds-15
+WITH_older := ATEN_CPU_CAPABILITY=avx2
+WITH_oldest := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41
+WITH_seeds-10 := BOOK_FIRST_SEED=10
+WITH_seeds-15 := BOOK_FIRST_SEED=15
+
+kinds: $(INSTALLED)
+	@$(MAKE) --keep-going --no-print-directory $(KINDS:%=kind-%)
+
+kind-%: $(INSTALLED)
+	env $(WITH_$*) $(BIN)/python -m pytest -q -m "not browser"
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab chapters/intro.ipynb

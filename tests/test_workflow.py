@@ -67,6 +67,15 @@ def test_jobs_run_the_makefile_and_end(book):
         assert command in [step.get("run") for step in book["jobs"][job]["steps"]]
 
 
+def test_every_kind_of_the_makefile_is_tried_each_week_and_not_at_a_push(book):
+    kinds = book["jobs"]["kinds"]
+    named = re.search(r"^KINDS := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert kinds["strategy"]["matrix"]["kind"] == named[1].split()
+    assert kinds["if"] == "github.event_name == 'schedule' || github.event_name == 'workflow_dispatch'"
+    assert "make kind-${{ matrix.kind }}" in [step.get("run") for step in kinds["steps"]]
+    assert {each["python"] for each in kinds["strategy"]["matrix"]["include"]} == {"3.13"}
+
+
 def test_a_checkout_leaves_no_credentials_behind(book):
     steps = [step for job in book["jobs"].values() for step in job["steps"]]
     checkouts = [step for step in steps if "actions/checkout" in step.get("uses", "")]

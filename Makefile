@@ -13,6 +13,9 @@ BUILT := _build/html/.built
 SOURCES := $(wildcard _config.yml _toc.yml references.bib requirements.txt chapters/*.ipynb) \
            $(shell find _ext utils -type f ! -name '*.pyc')
 PORT ?= 8000
+TORCH ?= cpu # on Linux its CPU build, where PyTorch's index answers; any other word: as PyPI has it, with CUDA
+CPU_INDEX := $(shell sed -n 's/^--extra-index-url //p' binder/requirements.txt)
+ANSWERS := import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=3)
 
 .PHONY: book test kinds browser lab serve bench fmt pins clean
 .DELETE_ON_ERROR:
@@ -25,6 +28,9 @@ $(INSTALLED): requirements.txt pyproject.toml
 	  { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "Python's venv module is needed (on Debian: apt-get install python3-venv)."; exit 1; }
+	@if [ $(TORCH) = cpu ] && [ "$$(uname -s)" = Linux ] && [ -z "$$PIP_INDEX_URL$$PIP_EXTRA_INDEX_URL" ] && \
+	  timeout 5 $(PYTHON) -c '$(ANSWERS)' $(CPU_INDEX) 2>/dev/null; \
+	then export PIP_EXTRA_INDEX_URL=$(CPU_INDEX); fi; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 

@@ -65,7 +65,7 @@ def repository() -> str | None:
     """The web address of the repository that publishes the book, from the workflow's environment or the git remote."""
     if name := os.environ.get("GITHUB_REPOSITORY"):
         return f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{name}"
-    asked = subprocess.run(["git", "-C", ROOT, "remote", "get-url", "origin"], capture_output=True, text=True)
+    asked = subprocess.run(["git", "-C", ROOT, "remote", "get-url", "origin"], capture_output=True, encoding="utf-8")
     match = re.search(r"(github\.com|gitlab\.com)[:/]([\w.-]+/[\w.-]+?)(\.git)?/?$", asked.stdout.strip())
     return f"https://{match[1]}/{match[2]}" if match else None
 
@@ -107,13 +107,13 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     if error or app.builder.format != "html":
         return
     out = Path(app.outdir)
-    pages = {page: page.read_text() for page in out.rglob("*.html")}
+    pages = {page: page.read_text(encoding="utf-8") for page in out.rglob("*.html")}
     missing = [entry for entry in _entries(_contents(app)) if out / entry not in pages]
     if missing:
         raise ExtensionError(f"expected a page for every entry of _toc.yml, got none for {missing}")
     for page, text in pages.items():
         if (lighter := _without_waiting(text)) != text:
-            page.write_text(lighter)
+            page.write_text(lighter, encoding="utf-8")
     _publish_frames(out, "".join(pages.values()))
     _publish_mathjax(out / "_static" / "mathjax")
     _keep_used_icons(out, "".join(pages.values()))
@@ -143,7 +143,7 @@ def _maths_later(tag: re.Match) -> str:
 
 
 def _contents(app: Sphinx) -> dict:
-    return yaml.safe_load(Path(app.srcdir, "_toc.yml").read_text())
+    return yaml.safe_load(Path(app.srcdir, "_toc.yml").read_text(encoding="utf-8"))
 
 
 def _entries(toc: dict | list) -> list[str]:
@@ -179,8 +179,8 @@ def _publish_mathjax(to: Path) -> None:
 def _keep_used_icons(out: Path, html: str) -> None:
     """Cut the theme's icon fonts (300 kB) to the icons that pages and scripts use (a few kB)."""
     static = out / "_static"
-    scripts = "".join(script.read_text() for script in (static / "scripts").glob("*theme.js"))
-    styles = "".join(style.read_text() for style in (static / "styles").glob("*.css"))
+    scripts = "".join(script.read_text(encoding="utf-8") for script in (static / "scripts").glob("*theme.js"))
+    styles = "".join(style.read_text(encoding="utf-8") for style in (static / "styles").glob("*.css"))
     names = set(re.findall(r"\bfa-[a-z0-9-]+", html + scripts))
     codes = {
         int(code, 16)

@@ -76,7 +76,7 @@ class Host(Quiet):
 
 def first_explorable() -> str:
     """The first page that has an explorable."""
-    return next(page for page in PAGES if "data-explorable" in (HTML / f"{page}.html").read_text())
+    return next(page for page in PAGES if "data-explorable" in (HTML / f"{page}.html").read_text(encoding="utf-8"))
 
 
 def key_to_painted(page: Page) -> list[float]:

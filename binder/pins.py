@@ -34,7 +34,7 @@ def compile_pins(source: Path, target: Path, *options: str) -> list[str]:
     command += ["--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host"]
     command += ["--no-annotate", f"--output-file={target}", *options, str(source)]
     subprocess.run(command, cwd=ROOT, check=True)
-    lines = target.read_text().replace("+cpu\n", "\n").splitlines()
+    lines = target.read_text(encoding="utf-8").replace("+cpu\n", "\n").splitlines()
     if any(line.startswith(("nvidia-", "triton==", "cuda-")) for line in lines):
         raise SystemExit(
             "pip chose torch's CUDA build. Set PIP_EXTRA_INDEX_URL to the index that "
@@ -47,29 +47,29 @@ def compile_root(*options: str) -> None:
     """Compile requirements.txt; versions already there stay unless `options` say otherwise."""
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder, "requirements.txt")
-        kept.write_text("\n".join(pins(PINS)) + "\n")
+        kept.write_text("\n".join(pins(PINS)) + "\n", encoding="utf-8")
         lines = compile_pins(SOURCE, kept, "--no-header", *options)
     header = "# Compiled from requirements.in by `make pins` with Python 3.11."
-    PINS.write_text("\n".join([header, *(line for line in lines if "==" in line), "-e .", ""]))
+    PINS.write_text("\n".join([header, *(line for line in lines if "==" in line), "-e .", ""]), encoding="utf-8")
 
 
 def compile_binder() -> None:
     """Compile binder/requirements.txt, held to the versions of the root's."""
-    first, found, _ = SOURCE.read_text().partition(END_OF_FIRST_SECTION)
+    first, found, _ = SOURCE.read_text(encoding="utf-8").partition(END_OF_FIRST_SECTION)
     if not found:
         raise SystemExit(f"requirements.in has no line {END_OF_FIRST_SECTION!r}")
     with tempfile.TemporaryDirectory() as folder:
         source, held, target = (Path(folder, name) for name in ("in", "held", "out"))
-        source.write_text(first)
-        held.write_text("\n".join(pins(PINS)) + "\n")
+        source.write_text(first, encoding="utf-8")
+        held.write_text("\n".join(pins(PINS)) + "\n", encoding="utf-8")
         lines = compile_pins(source, target, "--no-header", f"--constraint={held}")
-    index = [line for line in BINDER.read_text().splitlines() if line.startswith("--")]
-    BINDER.write_text(HEADER + "\n".join([*index, *(line for line in lines if "==" in line), ""]))
+    index = [line for line in BINDER.read_text(encoding="utf-8").splitlines() if line.startswith("--")]
+    BINDER.write_text(HEADER + "\n".join([*index, *(line for line in lines if "==" in line), ""]), encoding="utf-8")
 
 
 def pins(path: Path) -> list[str]:
     """Give the `name==version` lines of a compiled file."""
-    return [line for line in path.read_text().splitlines() if "==" in line and line[0] != "#"]
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if "==" in line and line[0] != "#"]
 
 
 if __name__ == "__main__":

@@ -20,9 +20,16 @@ from playwright.sync_api import Error, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = Path(sys.prefix)
-PAGES = re.findall(r"(?:root|file): *(\S+)", (ROOT / "_toc.yml").read_text())
+PAGES = re.findall(r"(?:root|file): *(\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what builds a book or opens a browser, so that the rest can be run alone: `-m "not browser"`."""
+    for item in items:
+        if {"clone", "browser", "tiny"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("browser")
 
 
 # --- a clone and what is built in it ---------------------------------------------------------------------------------
@@ -31,7 +38,7 @@ FLAGS += ["--disable-background-networking", "--disable-component-update"]
 def copy_tree(to):
     """Copy what git holds or would hold, without what was built and without the remote."""
     listed = subprocess.run(
-        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
     )
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).exists():
@@ -180,11 +187,11 @@ def lab(folder, home):
     places = {f"JUPYTER{kind}": str(home / kind) for kind in kinds}
     quiet = home / "LAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
-    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8")
     command = [VENV / "bin" / "jupyter", "lab", "--no-browser", "--allow-root", "--expose-app-in-browser"]
     command += ["--ServerApp.port=0", "--IdentityProvider.token=reader", "--LabApp.extension_manager=readonly"]
     environment = {**inside(ROOT), **places, "IPYTHONDIR": str(home)}
-    with (home / "log").open("w") as log:
+    with (home / "log").open("w", encoding="utf-8") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     try:
         yield f"{_address(server, home)}lab/tree/{{}}?reset&token=reader"
@@ -197,19 +204,24 @@ def _address(server, home):
     until = time.monotonic() + 60
     while time.monotonic() < until and server.poll() is None:
         for told in (home / "_RUNTIME_DIR").glob("jpserver-*.json"):
-            if text := told.read_text():
+            if text := told.read_text(encoding="utf-8"):
                 return json.loads(text)["url"]
         time.sleep(0.1)
-    raise RuntimeError(f"JupyterLab did not start:\n{(home / 'log').read_text()[-3000:]}")
+    raise RuntimeError(f"JupyterLab did not start:\n{(home / 'log').read_text(encoding='utf-8')[-3000:]}")
 
 
 PROMPTS = "[...document.querySelectorAll('.jp-InputPrompt')].map(prompt => prompt.textContent)"
 
 
-def run_all(page):
-    """Wait for the notebook's kernel, run all cells, and wait for their end."""
+def start_all(page):
+    """Wait for the notebook's kernel, and run all cells."""
     page.locator("#jp-main-statusbar").filter(has_text="(ipykernel) | Idle").wait_for(timeout=60_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def run_all(page):
+    """Wait for the notebook's kernel, run all cells, and wait for their end."""
+    start_all(page)
     page.wait_for_function(f"{PROMPTS}.some(text => /\\d/.test(text))", timeout=60_000)
     page.wait_for_function(f"{PROMPTS}.every(text => text !== '[*]:')", timeout=300_000)

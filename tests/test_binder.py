@@ -38,13 +38,13 @@ fragile()
 
 def pins(path):
     """The pins of a requirements file: name to version."""
-    found = (PIN.fullmatch(line) for line in path.read_text().splitlines())
+    found = (PIN.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines())
     return {pin["name"]: pin["version"] for pin in found if pin}
 
 
 def direct_pins():
     """The names that requirements.in pins: those a notebook needs (its first section), and all."""
-    text = (ROOT / "requirements.in").read_text()
+    text = (ROOT / "requirements.in").read_text(encoding="utf-8")
     first, found, _ = text.partition("# What the book is built with.")
     assert found
     return tuple(set(re.findall(r"^([\w.-]+)==", part, re.MULTILINE)) for part in (first, text))
@@ -70,7 +70,7 @@ def peak_memory(notebook, folder):
 def dockerfile():
     """The Dockerfile that repo2docker would build from; it needs no Docker to print it."""
     command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", "."]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
@@ -89,7 +89,7 @@ def test_binder_gets_what_a_notebook_needs_and_no_more():
 
 
 def test_no_line_costs_the_cached_layer():
-    lines = (BINDER / "requirements.txt").read_text().splitlines()
+    lines = (BINDER / "requirements.txt").read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if line and not line.startswith("#")]
     options = [line for line in lines if line.startswith("-")]
     assert len(options) == 1
@@ -99,10 +99,10 @@ def test_no_line_costs_the_cached_layer():
 
 
 def test_one_python_version_everywhere(dockerfile):
-    version = re.fullmatch(r"python-(3\.\d+)\n", (BINDER / "runtime.txt").read_text())[1]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    version = re.fullmatch(r"python-(3\.\d+)\n", (BINDER / "runtime.txt").read_text(encoding="utf-8"))[1]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["requires-python"] == f">={version}"
-    workflow = (ROOT / ".github" / "workflows" / "book.yml").read_text()
+    workflow = (ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
     assert set(re.findall(r"python-version: *\"?([\d.]+)", workflow)) == {version}
     assert f"conda environment for python={version}" in dockerfile
 
@@ -124,7 +124,7 @@ def test_postbuild_installs_the_package_and_stops_at_an_error():
     script = BINDER / "postBuild"
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", script], check=True)
-    commands = [line for line in script.read_text().splitlines() if line and line[0] != "#"]
+    commands = [line for line in script.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
     assert commands[0] == "set -e"
     assert any("pip install" in line and "--no-deps -e ." in line for line in commands)
 

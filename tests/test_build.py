@@ -30,8 +30,8 @@ def tiny(tmp_path_factory):
     folder = copy_tree(tmp_path_factory.mktemp("tiny"))
     shutil.rmtree(folder / "chapters")
     (folder / "chapters").mkdir()
-    (folder / "utils" / "explorables" / "tiny.py").write_text(EXPLORABLE)
-    (folder / "_toc.yml").write_text("format: jb-book\nroot: chapters/tiny\n")
+    (folder / "utils" / "explorables" / "tiny.py").write_text(EXPLORABLE, encoding="utf-8")
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: chapters/tiny\n", encoding="utf-8")
     write_notebook(folder / "chapters" / "tiny.ipynb", "# A tiny page", CELL)
     built = make_book(folder)
     assert built.returncode == 0, built.stdout[-4000:]
@@ -46,17 +46,17 @@ def touch(file):
 @contextmanager
 def changed(file, old, new):
     """A file in which `old` is for a while `new`."""
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     assert old in text
     for content in (text.replace(old, new), text):
-        file.write_text(content)
+        file.write_text(content, encoding="utf-8")
         touch(file)
         if content != text:
             yield
 
 
 def page(folder):
-    return (folder / "_build" / "html" / "chapters" / "tiny.html").read_text()
+    return (folder / "_build" / "html" / "chapters" / "tiny.html").read_text(encoding="utf-8")
 
 
 def frames(folder):
@@ -80,14 +80,14 @@ def test_a_change_in_the_package_reaches_pages_and_frames(tiny):
 
 def test_without_a_change_no_cell_runs(tiny):
     assert make_book(tiny).returncode == 0
-    ran = (tiny / "chapters" / "ran").read_text()
+    ran = (tiny / "chapters" / "ran").read_text(encoding="utf-8")
     start = time.monotonic()
     assert "jupyter-book build" not in make_book(tiny).stdout
     assert time.monotonic() - start < 10
     touch(tiny / "_toc.yml")
     again = make_book(tiny)
     assert (again.returncode, "jupyter-book build" in again.stdout) == (0, True)
-    assert (tiny / "chapters" / "ran").read_text() == ran
+    assert (tiny / "chapters" / "ran").read_text(encoding="utf-8") == ran
 
 
 def test_a_failing_cell_fails_the_build(tiny):

@@ -49,7 +49,7 @@ def lines(source):
 def explorable_names():
     """Every function that a module of explorables decorates with `explore`."""
     for module in (ROOT / "utils" / "explorables").glob("*.py"):
-        for node in ast.walk(ast.parse(module.read_text())):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and any(
                 "explore(" in ast.unparse(each) for each in node.decorator_list
             ):
@@ -98,7 +98,7 @@ def test_code_is_about_the_subject(path):
     found = {what: [s for s in code if re.search(sign, s, re.MULTILINE)] for what, sign in UNWANTED.items()}
     assert not {what: where for what, where in found.items() if where}
     assert any(re.search(r"^(from|import) utils\b", source, re.MULTILINE) for source in code)
-    assert not re.search(MACHINE, path.read_text())
+    assert not re.search(MACHINE, path.read_text(encoding="utf-8"))
 
 
 @each_chapter
@@ -137,5 +137,5 @@ def test_links_and_citations_lead_somewhere(path):
     linked = re.findall(r"\]\((?!\w+:)([^)#\s]+)", text)
     assert not [link for link in linked if not (path.parent / link).exists()]
     keys = [key.strip() for keys in re.findall(r"\{cite[:\w]*\}`([^`]+)`", text) for key in keys.split(",")]
-    known = set(re.findall(r"^@\w+\{([^,\s]+)", (ROOT / "references.bib").read_text(), re.MULTILINE))
+    known = set(re.findall(r"^@\w+\{([^,\s]+)", (ROOT / "references.bib").read_text(encoding="utf-8"), re.MULTILINE))
     assert not set(keys) - known

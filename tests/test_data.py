@@ -160,8 +160,8 @@ def test_an_error_is_not_remembered(copied):
 def test_the_file_is_about_5_mb_and_its_documentation_names_its_checksum():
     assert 4e6 < data.FASHION_MNIST.stat().st_size < 6e6
     folder = data.FASHION_MNIST.parent
-    assert data.SHA256["fashion_mnist.npz"] in (folder / "README.md").read_text()
-    assert "Zalando SE" in (folder / "LICENSE").read_text()
+    assert data.SHA256["fashion_mnist.npz"] in (folder / "README.md").read_text(encoding="utf-8")
+    assert "Zalando SE" in (folder / "LICENSE").read_text(encoding="utf-8")
 
 
 WATCH = """
@@ -182,7 +182,7 @@ assert not set(touched) - {"socket.__new__"}, touched
 
 
 def test_importing_reads_nothing_and_loading_asks_no_network():
-    child = subprocess.run([sys.executable, "-c", WATCH], capture_output=True, text=True)
+    child = subprocess.run([sys.executable, "-c", WATCH], capture_output=True, encoding="utf-8")
     assert child.returncode == 0, child.stderr
 
 

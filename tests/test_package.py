@@ -71,7 +71,7 @@ def wrong_imports(source, module):
 def definitions(path):
     """The public functions and classes at the top of a module."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    body = ast.parse(path.read_text()).body
+    body = ast.parse(path.read_text(encoding="utf-8")).body
     return [node for node in body if isinstance(node, kinds) and not node.name.startswith("_")]
 
 
@@ -83,7 +83,7 @@ def pins(text):
 
 @every_source
 def test_imports_go_one_way(path):
-    assert not list(wrong_imports(path.read_text(), module_of(path)))
+    assert not list(wrong_imports(path.read_text(encoding="utf-8"), module_of(path)))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_mathematics_brings_in_no_pictures_and_no_widgets():
     names = [name.removesuffix(".__init__") for name in names]
     unwanted = DRAWING | INTERACTIVE
     code = f"import sys, {', '.join(names)}\nprint(*sorted({unwanted!r} & set(sys.modules)))"
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert (child.returncode, child.stdout.split()) == (0, []), child.stderr
 
 
@@ -136,7 +136,7 @@ def test_utils_is_this_repositorys(tmp_path):
 
 
 def test_every_pin_is_exact_and_of_no_one_machine():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if line.strip() and not line.startswith("#")]
     assert lines.pop() == "-e ."
     assert lines
@@ -144,16 +144,56 @@ def test_every_pin_is_exact_and_of_no_one_machine():
 
 
 def test_requirements_txt_holds_every_pin_of_requirements_in():
-    wanted = pins((ROOT / "requirements.in").read_text())
-    found = pins((ROOT / "requirements.txt").read_text())
+    wanted = pins((ROOT / "requirements.in").read_text(encoding="utf-8"))
+    found = pins((ROOT / "requirements.txt").read_text(encoding="utf-8"))
     assert len(wanted) > 10
     assert wanted == {name: found.get(name) for name in wanted}
 
 
 def test_requirements_in_pins_every_line():
-    lines = (ROOT / "requirements.in").read_text().splitlines()
+    lines = (ROOT / "requirements.in").read_text(encoding="utf-8").splitlines()
     lines = [line.split("#")[0].strip() for line in lines]
     assert not [line for line in lines if line and not PIN.fullmatch(line)]
+
+
+def unnamed_encodings(source):
+    """The lines that read or write text in the encoding that this machine happens to have."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and "encoding" not in (given := {each.arg: each.value for each in node.keywords}):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            mode = given.get("mode", ([*node.args, None, None])[isinstance(node.func, ast.Name)])
+            text = mode is None or (
+                isinstance(mode, ast.Constant) and isinstance(mode.value, str) and "b" not in mode.value
+            )
+            opens = name == "open" and text and ast.unparse(node.func) != "Image.open"
+            if opens or name in ("read_text", "write_text") or {"text", "universal_newlines"} & set(given):
+                yield node.lineno
+
+
+OWN = [path for folder in ("utils", "_ext", "tests", "bench", "binder") for path in (ROOT / folder).rglob("*.py")]
+
+
+@pytest.mark.parametrize("path", OWN, ids=name_of)
+def test_text_is_utf_8_on_every_machine(path):
+    assert not list(unnamed_encodings(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("source", "seen"),
+    [
+        ("path.read_text()", True),
+        ("path.write_text(text)", True),
+        ("path.open('w')", True),
+        ("open(path, 'w')", True),
+        ("subprocess.run(command, text=True)", True),
+        ("path.read_text(encoding='utf-8')", False),
+        ("path.open('rb')", False),
+        ("open(path, 'wb')", False),
+        ("Image.open(path)", False),
+    ],
+)
+def test_a_text_in_this_machines_encoding_is_seen(source, seen):
+    assert bool(list(unnamed_encodings(source))) == seen
 
 
 @every_source
@@ -172,7 +212,7 @@ def test_functions_of_mathematics_show_an_example(path):
 def test_functions_fit_a_screen(path):
     functions = [
         node
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     long = {node.name: node.end_lineno - node.lineno + 1 for node in functions}

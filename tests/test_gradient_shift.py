@@ -30,7 +30,7 @@ from utils.gradient_shift import (
 )
 from utils.networks import LINEAR, mlp, preactivations, vgg
 from utils.seeds import torch_rng
-from utils.training import Settings, one_thread, train, updates
+from utils.training import Settings, one_thread, train, updates, weights
 
 SMALL = Settings(depth=3, width=12, lr=0.5, steps=9, nonlinearity="tanh")
 NETS = {
@@ -249,10 +249,10 @@ def test_training_goes_on_as_if_nobody_looked(settings, monkeypatch):
             yield update
 
     monkeypatch.setattr(gradient_shift, "updates", spied)
-    run, seen = train.func(settings, 3), watch(settings, 3, looks=9)
+    run, state, seen = train.func(settings, 3), weights.func(settings, 3), watch(settings, 3, looks=9)
     assert np.array_equal(seen.loss, run.loss)
-    assert run.state.keys() == last.keys()
-    for name, value in run.state.items():
+    assert state.keys() == last.keys()
+    for name, value in state.items():
         assert np.array_equal(value, last[name].numpy()), name
 
 

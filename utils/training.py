@@ -118,7 +118,6 @@ class Run(NamedTuple):
     gamma: list[np.ndarray]  # for each normalised layer (looks, width)
     beta: list[np.ndarray]  # the same
     diverged_at: int | None  # the update at which the loss was no longer finite
-    state: dict[str, np.ndarray]  # the trained network's state dict
 
 
 @kept
@@ -158,12 +157,11 @@ def _train(settings: Settings, seed: int) -> Run:
         accuracies.append(update.accuracy)
         if update.step in look_at or not np.isfinite(update.loss):
             looks.append((update.step, *_look(settings, update.net, *test)))
-    state = {name: value.numpy() for name, value in update.net.state_dict().items()}
     diverged_at = None if np.isfinite(update.loss) else update.step
     looked, accuracy, loss, gamma, beta = zip(*looks, strict=True)
     gamma, beta = ([np.array(layer) for layer in zip(*each_look, strict=True)] for each_look in (gamma, beta))
     numbers = (np.array(column) for column in (losses[1:], accuracies[1:], looked, accuracy, loss))
-    return Run(*numbers, gamma, beta, diverged_at, state)
+    return Run(*numbers, gamma, beta, diverged_at)
 
 
 class Update(NamedTuple):
@@ -241,6 +239,19 @@ def _look(settings: Settings, net: nn.Sequential, x: Tensor, y: Tensor) -> tuple
     return _accuracy(scores, y), settings.loss(scores, y).item(), gamma, beta
 
 
+@kept
+@one_thread()
+def weights(settings: Settings, seed: int) -> dict[str, np.ndarray]:
+    """Train as :func:`train` does and return the network's state dict: with every run it would be most of what is kept.
+
+    >>> list(weights(Settings(depth=1, steps=1), seed=0))
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    """
+    for update in updates(settings, seed):
+        net = update.net
+    return {name: value.numpy() for name, value in net.state_dict().items()}
+
+
 def trained(settings: Settings, seed: int = 0) -> nn.Sequential:
     """Return the network that :func:`train` trains, with its trained weights.
 
@@ -248,7 +259,7 @@ def trained(settings: Settings, seed: int = 0) -> nn.Sequential:
     False
     """
     net = settings.network(seed)
-    net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in train(settings, seed).state.items()})
+    net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights(settings, seed).items()})
     return net
 
 

@@ -26,6 +26,7 @@ from utils.drift import (
     typical,
     wander,
     watch_drift,
+    watch_units,
 )
 from utils.networks import mlp, preactivations
 from utils.training import Settings, one_thread, train, updates
@@ -79,14 +80,22 @@ def test_looking_does_not_change_the_training(settings):
 def test_statistics_are_those_of_numpy_unit_by_unit():
     chance = np.random.default_rng(0)
     before, entering = (torch.from_numpy(chance.normal(size=(37, 3)) * 4) for _ in range(2))
-    mean, std, percentiles, counts = summary([Hidden(before, before, entering)])
+    mean, std, percentiles = summary([Hidden(before, before, entering)])
     for place, values in enumerate((before.numpy(), entering.numpy())):
         assert np.allclose(mean[place, 0], values.mean(0))
         assert np.allclose(std[place, 0], values.std(0))
         assert np.allclose(percentiles[place, 0], np.percentile(values, (15, 50, 85), axis=0))
-        for unit in range(3):
-            inside = values[:, unit].clip(EDGES[0], EDGES[-1] - 1e-9)
-            assert np.array_equal(counts[place, 0, unit], np.histogram(inside, EDGES)[0])
+
+
+@pytest.mark.parametrize("settings", [SMALL, BN])
+def test_histograms_are_those_of_numpy(settings):
+    units = (1, 4)
+    counts, layers = watch_units.func(settings, 0, units, looks=4), states(settings)
+    for look, step in enumerate((0, 4, 8, 12)):
+        for layer, unit in enumerate(units):
+            for place, values in enumerate((layers[step][layer].before, layers[step][layer].entering)):
+                inside = values[:, unit].numpy().clip(EDGES[0], EDGES[-1] - 1e-6)
+                assert np.array_equal(counts[place, look, layer], np.histogram(inside, EDGES)[0])
 
 
 @pytest.mark.parametrize("settings", [SMALL, BN])

@@ -83,7 +83,6 @@ class Drift(NamedTuple):
     mean: np.ndarray  # (places, looks, layers, units), over the probe
     std: np.ndarray  # the same, with 1/m
     percentiles: np.ndarray  # (places, looks, layers, levels, units)
-    counts: np.ndarray  # (places, looks, layers, units, bins) of the probe's images
     inherited: (
         np.ndarray
     )  # (2, looks, layers, units) part of mean - mean[0], by the weights of the first look, of this one
@@ -152,24 +151,46 @@ def _accuracy(net: nn.Sequential, x: Tensor, y: Tensor) -> float:
         return (net(x).argmax(1) == y).float().mean().item()
 
 
-def summary(layers: Sequence[Hidden]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, standard deviation (with 1/m), percentiles and histogram of every unit, for both places of every layer.
+def summary(layers: Sequence[Hidden]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, standard deviation (with 1/m) and percentiles of every unit, for both places of every layer.
 
-    Shapes: (places, layers, units) twice, (places, layers, levels, units), (places, layers, units, bins).
+    Shapes: (places, layers, units) twice, (places, layers, levels, units).
 
     >>> x = torch.tensor([[0.0], [2.0], [4.0]])
-    >>> mean, std, percentiles, counts = summary([Hidden(x, x, x / 2)])
-    >>> mean.ravel().tolist(), percentiles[0, 0, 1].tolist(), int(counts[0].sum())
-    ([2.0, 1.0], [2.0], 3)
+    >>> mean, std, percentiles = summary([Hidden(x, x, x / 2)])
+    >>> mean.ravel().tolist(), percentiles[0, 0, 1].tolist()
+    ([2.0, 1.0], [2.0])
     """
-    places = [[layer.before for layer in layers], [layer.entering for layer in layers]]
-    ordered = [np.sort(np.stack([values.T.numpy() for values in place]), axis=-1) for place in places]
-    values = np.stack(ordered)  # (places, layers, units, examples), each row sorted
+    values = np.sort(_by_place(layers), axis=-1)
     where = np.array(LEVELS) / 100 * (values.shape[-1] - 1)
     low, part = np.floor(where).astype(int), where % 1
     percentiles = (1 - part) * values[..., low] + part * values[..., np.minimum(low + 1, values.shape[-1] - 1)]
-    mean, std = values.mean(-1, dtype=float), values.std(-1, dtype=float)
-    return mean, std, percentiles.swapaxes(-1, -2), _histograms(values)
+    return values.mean(-1, dtype=float), values.std(-1, dtype=float), percentiles.swapaxes(-1, -2)
+
+
+def _by_place(layers: Sequence[Hidden]) -> np.ndarray:
+    """The values of all layers: (places, layers, units, examples)."""
+    places = [[layer.before for layer in layers], [layer.entering for layer in layers]]
+    return np.stack([np.stack([values.T.numpy() for values in place]) for place in places])
+
+
+@kept
+@one_thread()
+def watch_units(settings: Settings, seed: int, units: tuple[int, ...], looks: int = 31) -> np.ndarray:
+    """Train as :func:`watch_drift` does and count the probe's images in the bins of :data:`EDGES`, by a unit's value.
+
+    `units` names one unit of each hidden layer. Returns (places, looks, layers, bins).
+
+    >>> watch_units(Settings(steps=4), 0, units=(7, 7, 7), looks=3).shape
+    (2, 3, 3, 80)
+    """
+    probe, wanted = settings.task().x_train[:PROBE], looks_at(settings.steps, looks)
+    seen = [
+        _by_place(hidden_values(update.net, probe))[:, range(len(units)), units]
+        for update in updates(settings, seed)
+        if update.step in wanted and np.isfinite(update.loss)
+    ]
+    return _histograms(np.stack(seen, axis=1))
 
 
 def _histograms(values: np.ndarray) -> np.ndarray:

@@ -85,25 +85,31 @@ def dependencies(module: str) -> set[str]:
 
 
 @cache
-def _key(module: str, own: str, since: int, loads: int, *circumstances: object) -> str:
-    """The key of a module's results now that `loads` modules are loaded; its function was when `since` were.
+def _code(module: str, own: str, since: int, loads: int) -> str:
+    """The digest of a module's code now that `loads` modules are loaded; its function was when `since` were.
 
     Of a module that was loaded again with another text, nobody can tell which parts of which text run: then the whole
-    order of loading is in the key, and no process that loaded everything once reads what was computed here.
+    order of loading is in it, and no process that loaded everything once reads what was computed here.
     """
     names = dependencies(module)
     ran = [(name, _read(source)[0]) for name, source in loaded if name in names]
     if len(set(ran)) == len(names):
         ran, since = sorted(set(ran)), 0
-    return sha256(repr((ran, own, since, circumstances)).encode()).hexdigest()[:12]
+    return _short(ran, own, since)
 
 
-def _circumstances() -> tuple[object, ...]:
+def _circumstances() -> str:
+    """The digest of what else decides a result's last digits."""
     import numpy
     import torch  # here, for the build of the book needs none
 
     settings = (os.environ.get(name) for name in ("MKL_CBWR", "ONEDNN_MAX_CPU_ISA"))
-    return first_seed(), torch.__version__, numpy.__version__, torch.backends.cpu.get_cpu_capability(), *settings
+    kind = torch.backends.cpu.get_cpu_capability()
+    return _short(first_seed(), torch.__version__, numpy.__version__, kind, *settings)
+
+
+def _short(*told: object) -> str:
+    return sha256(repr(told).encode()).hexdigest()[:12]
 
 
 def _home() -> Path:
@@ -117,17 +123,18 @@ def _home() -> Path:
 
 @cache
 def _use(generation: Path) -> None:
-    """Mark a generation of runs as used now."""
+    """Mark a module's generation, the runs of one state of its code, as used now."""
     with suppress(OSError):
         os.utime(generation)
 
 
 def _keep(result: object, place: Path) -> None:
     """Write a result whole or, where the disk is full or may not be written, not at all."""
-    generation, part = place.parent, place.with_suffix(f".{uuid4().hex}")
+    generation, part = place.parents[1], place.with_suffix(f".{uuid4().hex}")
     try:
-        if not generation.exists():
-            generation.mkdir(parents=True, exist_ok=True)
+        is_new = not generation.exists()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if is_new:
             _prune(generation.parent)
         try:
             joblib.dump(result, part)
@@ -167,9 +174,9 @@ def kept(function: Callable[P, R]) -> Callable[P, R]:
     def place(*args: P.args, **kwargs: P.kwargs) -> Path:
         given = signature.bind(*args, **kwargs)
         given.apply_defaults()
-        generation = _home() / module / _key(module, own, since, len(loaded), *_circumstances())
+        generation = _home() / module / _code(module, own, since, len(loaded))
         _use(generation)
-        return generation / f"{function.__name__}-{joblib.hash(given.arguments)}.pkl"
+        return generation / _circumstances() / f"{function.__name__}-{joblib.hash(given.arguments)}.pkl"
 
     @wraps(function)
     def read_or_compute(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -20,6 +20,7 @@ from utils.drift import (
     typical,
     wander,
     watch_all,
+    watch_units,
 )
 from utils.explore import Drawing, control, explore
 from utils.style import ARMS, INK, MUTED, draw_arm, figure, label, label_ends, spread
@@ -53,12 +54,15 @@ def watched(settings: Settings, looks: int = LOOKS) -> list[list[Drift]]:
     >>> [len(runs) for runs in watched(Settings(steps=2), looks=2)]
     [5, 5]
     """
-    drawn = 1 if settings == FIGURE_1 else 0  # the histograms are most of a run; only these are drawn
-    arms = []
-    for norm in ARMS_SHOWN:
-        (runs,) = watch_all([replace(settings, norm=norm)], SEEDS, looks)
-        arms.append(runs[:drawn] + [run._replace(counts=run.counts[:0].copy()) for run in runs[drawn:]])
-    return arms
+    return watch_all([replace(settings, norm=norm) for norm in ARMS_SHOWN], SEEDS, looks)
+
+
+@cache
+def shown_units(norm: str) -> np.ndarray:
+    """Return the histograms of each layer's typical unit, by how much it wanders: (places, looks, layers, bins)."""
+    run = watched(FIGURE_1)[ARMS_SHOWN.index(norm)][0]
+    units = tuple(typical(layer) for layer in wander(run))
+    return watch_units(replace(FIGURE_1, norm=norm), 0, units, LOOKS)
 
 
 @cache
@@ -123,8 +127,7 @@ def play(step: int = 560, place: str = PLACES[0]) -> Drawing:
 
 def _distribution(ax: Axes, arm: str, run: Drift, place: int, now: int, layer: int) -> None:
     """The histogram of one unit, at first and now, each at its own height; under it the medians of all units."""
-    unit = typical(wander(run)[layer])
-    first, counts = (run.counts[place, look, layer, unit] for look in (0, now))
+    first, counts = (shown_units(arm)[place, look, layer] for look in (0, now))
     ax.stairs(counts / counts.max(), EDGES, fill=True, color=ARMS[arm].colour, alpha=0.6)
     ax.stairs(first / first.max(), EDGES, color=INK, linewidth=1.1)
     medians = run.percentiles[place, now, layer, 1].clip(-5.9, 5.9)

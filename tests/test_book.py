@@ -23,6 +23,22 @@ LOOK = """root => ({
     alt: root.querySelector('img').alt,
     readout: root.querySelector('.explorable-readout').textContent,
 })"""
+# Whether the views of every explorable of a page agree on its state, and which states those are.
+STATES = """all => all.map(root => {
+    const { sentences } = JSON.parse(root.querySelector('script').textContent);
+    const fields = [...root.querySelectorAll('.explorable-control > :is(input, select)')];
+    const sizes = fields.map(field => field.type === 'checkbox' ? 2 : field.options?.length ?? +field.max + 1);
+    const state = fields.map(field => field.type === 'checkbox' ? +field.checked : field.selectedIndex ?? +field.value);
+    const at = state.reduce((sum, i, k) => sum * sizes[k] + i, 0);
+    const labelled = fields.every(field => field.type !== 'range' || field.ariaValueText ===
+        field.parentElement.querySelector('output').textContent &&
+        field.ariaValueText === JSON.parse(field.dataset.texts)[field.value]);
+    const image = [...root.querySelectorAll('img')].find(each => each.checkVisibility());
+    const words = [image.alt, root.querySelector('.explorable-readout').textContent];
+    return labelled && image.src.endsWith(`/${at}.webp`) && words.every(each => each === sentences[at]) && at
+})"""
+LEAVE = """[...document.links].find(link => link.pathname.endsWith('.html') && link.pathname !== location.pathname
+    && link.origin === location.origin).click()"""
 ANOTHER_PICTURE = """([root, before]) => {
     const image = [...root.querySelectorAll('img')].find(each => each.checkVisibility());
     return image.currentSrc !== before && image.complete && image.naturalWidth > 0
@@ -62,7 +78,7 @@ def visit(browser, site, name):
 
 def published(book, name):
     """What each explorable of a page has in store: its frames and its sentences."""
-    text = (book / f"{name}.html").read_text()
+    text = (book / f"{name}.html").read_text(encoding="utf-8")
     return [json.loads(data) for data in re.findall(r'<script type="application/json">(\{"frames".*?)</script>', text)]
 
 
@@ -109,7 +125,7 @@ def test_every_state_is_told_in_words(book, name):
 
 
 def test_no_script_holds_up_the_page(book, name):
-    head, _, _ = (book / f"{name}.html").read_text().partition("</head>")
+    head, _, _ = (book / f"{name}.html").read_text(encoding="utf-8").partition("</head>")
     waiting = re.findall(r"<script [^>]*src=[^>]*>", head)
     assert waiting
     assert not [script for script in waiting if " defer" not in script or "mathjax" in script]
@@ -121,6 +137,20 @@ def test_maths_is_typeset(light):
     formulae = light.locator(".math").count()
     light.wait_for_function("count => document.querySelectorAll('mjx-container').length >= count", arg=formulae)
     assert light.locator("mjx-merror").count() == 0
+
+
+# What a reader of another book on the same host may have chosen in MathJax's menu.
+CHOSEN = {"renderer": "SVG", "explorer": True, "collapsible": True, "assistiveMml": False, "inTabOrder": True}
+
+
+def test_maths_is_typeset_for_every_reader_whatever_another_book_has_stored(visit):
+    with visit() as page:  # which fails where a part of MathJax is asked for and is not there
+        page.evaluate("chosen => localStorage.setItem('MathJax-Menu-Settings', JSON.stringify(chosen))", CHOSEN)
+        page.reload(wait_until="networkidle")
+        formulae = page.locator("mjx-container[jax=CHTML]")
+        assert formulae.count() >= page.locator(".math").count()
+        assert page.locator("mjx-container > mjx-assistive-mml > math").count() == formulae.count()
+        assert not page.locator("mjx-container[tabindex], mjx-container [tabindex]").count()
 
 
 def test_search_finds_a_chapter(browser, site):
@@ -181,9 +211,28 @@ def test_the_readout_is_spoken_once_the_reader_rests(light):
         light.wait_for_function(spoken, arg=[root, seen["readout"]])
 
 
+@pytest.mark.parametrize("home", ["site", "file"])
+def test_after_back_and_after_a_reload_all_views_show_the_same_state(browser, site, book, name, home):
+    address = f"{site}/{name}.html" if home == "site" else (book / f"{name}.html").as_uri()
+    with visiting(browser, address) as page:
+        for root in explorables(page):
+            for field in root.query_selector_all(FIELD):
+                move(page, root, field)
+        left = page.locator("[data-explorable]").evaluate_all(STATES)
+        assert False not in left
+        page.evaluate(LEAVE)
+        page.wait_for_url(lambda url: url.split("#")[0] != address)
+        for way_back in (page.go_back, page.reload):
+            way_back()
+            explorables(page)
+            page.wait_for_function(f"!({STATES})([...document.querySelectorAll('[data-explorable]')]).includes(false)")
+            if way_back == page.go_back:
+                assert page.locator("[data-explorable]").evaluate_all(STATES) == left
+
+
 @pytest.mark.parametrize("motion", ["no-preference", "reduce"])
 def test_play_runs_to_the_end_but_where_motion_is_unwelcome_one_step_a_press(visit, book, name, motion):
-    if "explorable-play" not in (book / f"{name}.html").read_text():
+    if "explorable-play" not in (book / f"{name}.html").read_text(encoding="utf-8"):
         return
     with visit(reduced_motion=motion) as page:
         page.clock.install()

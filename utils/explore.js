@@ -124,7 +124,11 @@ function initialize({ model }) {
   const kernel = model.widget_manager.kernel;
   const heard = (_, status) => ["restarting", "autorestarting", "terminating", "dead"].includes(status) && gone();
   kernel?.statusChanged.connect(heard);
-  return () => kernel?.statusChanged.disconnect(heard);
+  kernel?.disposed.connect(gone); // shut down
+  return () => {
+    kernel?.statusChanged.disconnect(heard);
+    kernel?.disposed.disconnect(gone);
+  };
 }
 
 const GONE = "The kernel that drew this figure is gone: run the cell again.";

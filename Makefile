@@ -3,21 +3,23 @@
 # make lab    JupyterLab on the first chapter        make serve  the built book, on this machine
 # make bench  the numbers the book is held to        make fmt    format and lint
 # make kinds  chapters and tests without a browser, on three kinds of processor and with seeds that nobody looked at
-# make pins   compile the requirements files         make clean  remove what was built
+# make pins   compile the requirements files
+# make clean  remove what was built, except for the training runs; make clean-runs removes those
 SHELL := /bin/sh
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-BUILT := _build/html/.built
-SOURCES := $(wildcard _config.yml _toc.yml references.bib requirements.txt chapters/*.ipynb) \
-           $(shell find _ext utils -type f ! -name '*.pyc')
+# Named by the content of all that a book is made from: the time of a file says nothing.
+BUILT := _build/html/.built-$(shell \
+  { find _config.yml _toc.yml references.bib requirements.txt chapters/*.ipynb _ext utils -type f ! -name '*.pyc' \
+    -exec cksum {} + | LC_ALL=C sort; echo "$$GITHUB_REPOSITORY $$BOOK_FIRST_SEED"; } | cksum | tr ' ' -)
 PORT ?= 8000
 TORCH ?= cpu # on Linux its CPU build, where PyTorch's index answers; any other word: as PyPI has it, with CUDA
 CPU_INDEX := $(shell sed -n 's/^--extra-index-url //p' binder/requirements.txt)
 ANSWERS := import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=3)
 
-.PHONY: book test kinds browser lab serve bench fmt pins clean
+.PHONY: book test kinds browser lab serve bench fmt pins clean clean-runs
 .DELETE_ON_ERROR:
 
 book: $(BUILT)
@@ -34,7 +36,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(BUILT): $(INSTALLED) $(SOURCES)
+$(BUILT): | $(INSTALLED)
+	@rm -f _build/html/.built-*
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	@touch $@
 
@@ -80,4 +83,7 @@ pins: $(INSTALLED)
 	$(BIN)/python binder/pins.py $(PINS)
 
 clean:
-	rm -rf _build
+	rm -rf $(filter-out _build/runs _build/. _build/..,$(wildcard _build/* _build/.*))
+
+clean-runs:
+	rm -rf _build/runs

@@ -1,27 +1,38 @@
 """The book's own part of the build: fresh runs, frames as files, no request to anybody else.
 
-1. A chapter runs again when anything in `utils/` or the pins has changed, and only then.
+1. A chapter runs again when its cells, the code in `utils/` or the pins have changed, and only then. What counts is
+   content, never the time of a file: every build reads and writes all pages, and runs what is missing or damaged.
 2. The frames that the chapters drew (`utils/explore.py`) are published beside the pages.
 3. MathJax and the icons are served from the book; scripts that would ask another host are left out.
 4. The repository link and the launch button follow the repository that publishes the book, or are absent.
 """
 
+import json
 import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
+from contextlib import suppress
+from functools import partial
+from hashlib import sha256
 from importlib.resources import files
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+import nbformat
+import psutil
 import yaml
 from fontTools.subset import Options, Subsetter
 from fontTools.ttLib import TTFont
-from jupyter_cache import get_cache
-from jupyter_cache.executors import load_executor
+from nbclient import NotebookClient
+from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
+from sphinx.util.logging import getLogger
 
 from utils.runs import PACKAGE, ROOT, digest
 
@@ -34,14 +45,14 @@ MATHJAX_PARTS = ["core", "input/tex", "output/chtml", "output/chtml/fonts/tex", 
 
 def prepare(app: Sphinx, config: Config) -> None:
     """Say where results are kept and what the pages link to, before the other extensions read the settings."""
-    state = digest([*PACKAGE.rglob("*.py"), *PACKAGE.glob("explore.*"), ROOT / "requirements.txt"])
-    keep = ROOT / "_build" / "executed" / state
+    code = digest([*PACKAGE.rglob("*.py"), *PACKAGE.glob("explore.*"), ROOT / "requirements.txt"])
+    keep = ROOT / "_build" / "executed" / f"{code}-{os.environ.get('BOOK_FIRST_SEED', '0')}"
     for old in keep.parent.glob("*"):
         if old != keep:
             shutil.rmtree(old)
-    config.book_state = state  # Sphinx reads every page again when a setting changes
-    config.nb_execution_cache_path = str(keep / "cache")
     os.environ["BOOK_FRAMES"] = str(keep / "frames")  # kernels inherit it
+    # By this Sphinx would judge pages by their time.
+    Path(app.doctreedir, "environment.pickle").unlink(missing_ok=True)
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a chapter a core, not two threads each
     config.nb_ipywidgets_js = {}
     config.mathjax_path = "mathjax/startup.js"
@@ -65,23 +76,88 @@ def repository() -> str | None:
     """The web address of the repository that publishes the book, from the workflow's environment or the git remote."""
     if name := os.environ.get("GITHUB_REPOSITORY"):
         return f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{name}"
-    asked = subprocess.run(["git", "-C", ROOT, "remote", "get-url", "origin"], capture_output=True, encoding="utf-8")
+    if not (git := shutil.which("git")):
+        return None
+    asked = subprocess.run([git, "-C", ROOT, "remote", "get-url", "origin"], capture_output=True, encoding="utf-8")
     match = re.search(r"(github\.com|gitlab\.com)[:/]([\w.-]+/[\w.-]+?)(\.git)?/?$", asked.stdout.strip())
     return f"https://{match[1]}/{match[2]}" if match else None
 
 
 def execute(app: Sphinx) -> None:
-    """Run the chapters that must run, one on each core; myst-nb then finds them in its cache.
+    """Run the chapters whose outputs are not kept, one on each core. Raises ExtensionError if one fails.
 
-    A chapter that fails is left to myst-nb, which runs it again and says what failed.
+    Their kernels are processes, which end with this one: at Ctrl-C, too.
     """
-    cache = get_cache(app.config.nb_execution_cache_path)
     pages = [Path(app.srcdir, entry).with_suffix(".ipynb") for entry in _entries(_contents(app))]
-    chapters = [str(page) for page in pages if page.exists()]
-    for chapter in chapters:
-        cache.add_nb_to_project(chapter)
-    executor = load_executor("local-parallel", cache, logger=quiet("jupyter_cache"))
-    executor.run_and_cache(filter_uris=chapters, timeout=app.config.nb_execution_timeout)
+    waiting = [page for page in pages if page.exists() and not _is_whole(_kept(page, _read(page)))]
+    troubles, told = [], getLogger(__name__)
+    try:
+        with ThreadPool() as pool:
+            for page, trouble in pool.imap_unordered(partial(_run, timeout=app.config.nb_execution_timeout), waiting):
+                troubles += [trouble] * bool(trouble)
+                told.info(f"{'failed' if trouble else 'ran'} {page.relative_to(app.srcdir)}")
+    except BaseException:
+        for process in psutil.Process().children(recursive=True):  # kernels, and what they have started
+            with suppress(psutil.Error):
+                process.kill()
+        raise
+    if troubles:
+        raise ExtensionError("\n\n".join(troubles))
+
+
+def _run(page: Path, timeout: int) -> tuple[Path, str]:
+    """Run a chapter and keep it with its outputs; return it with what failed, if anything did."""
+    notebook = _read(page)
+    kept = _kept(page, notebook)
+    try:
+        NotebookClient(notebook, timeout=timeout, resources={"metadata": {"path": str(page.parent)}}).execute()
+    except Exception as error:  # a cell's, a timeout, a dead kernel
+        return page, f"{page}: {type(error).__name__}\n{error}"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    part = kept.with_suffix(f".{os.getpid()}")
+    nbformat.write(notebook, part)
+    part.replace(kept)
+    return page, ""
+
+
+def _read(page: Path) -> NotebookNode:
+    return nbformat.read(page, as_version=4)
+
+
+def _kept(page: Path, notebook: NotebookNode) -> Path:
+    """The file for a chapter with the outputs of just these cells."""
+    cells = json.dumps([[cell.source, cell.metadata.get("tags")] for cell in _code(notebook)])
+    return Path(os.environ["BOOK_FRAMES"]).parent / f"{page.stem}-{sha256(cells.encode()).hexdigest()[:12]}.ipynb"
+
+
+def _code(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def _is_whole(kept: Path) -> bool:
+    """Whether a chapter's outputs are there, and all frames that they show, as their names tell: by their content."""
+    try:
+        _read(kept)
+    except Exception:  # it is not there, or damaged
+        return False
+    for name in set(re.findall(r"frames:/([\w-]+)", kept.read_text(encoding="utf-8"))):
+        frames = Path(os.environ["BOOK_FRAMES"], name).glob("*/*.webp")
+        ordered = sorted(frames, key=lambda frame: (int(frame.stem), frame.parent.name != "light"))
+        if not name.endswith(sha256(b"".join(frame.read_bytes() for frame in ordered)).hexdigest()[:12]):
+            return False
+    return True
+
+
+def fill(app: Sphinx, page: str, source: list[str]) -> None:
+    """Give a chapter's cells the outputs that are kept of them."""
+    path = Path(app.env.doc2path(page))
+    if path.suffix == ".ipynb":
+        notebook = nbformat.reads(source[0], as_version=4)
+        ran = _read(_kept(path, notebook))
+        for cell, done in zip(_code(notebook), _code(ran), strict=True):
+            cell.outputs, cell.execution_count = done.outputs, done.execution_count
+        notebook.metadata = ran.metadata
+        source[0] = nbformat.writes(notebook)
 
 
 def quiet(name: str) -> logging.Logger:
@@ -161,8 +237,7 @@ def _publish_frames(out: Path, html: str) -> None:
         if stale.name not in wanted:
             shutil.rmtree(stale)
     for name in wanted:
-        if not (published / name).exists():
-            shutil.copytree(drawn / name, published / name)
+        shutil.copytree(drawn / name, published / name, dirs_exist_ok=True)
 
 
 def _publish_mathjax(to: Path) -> None:
@@ -203,11 +278,12 @@ def _keep_used_icons(out: Path, html: str) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Join the build."""
-    app.add_config_value("book_state", "", "env", str)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Terminated"))  # as tidily as at Ctrl-C
     app.add_css_file("book.css", priority=900)
     app.add_css_file("explore.css", priority=900)
     app.connect("config-inited", prepare, priority=100)
     app.connect("builder-inited", execute, priority=900)
+    app.connect("source-read", fill)
     app.connect("html-page-context", serve, priority=400)
     app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -23,5 +23,6 @@ def rows() -> Iterator[tuple[str, str, str]]:
         clone = copy_tree(Path(folder))
         yield "make book, from nothing but the environment", f"{seconds(clone):.0f} s", "at most 180 s"
         yield "make book, nothing changed", f"{seconds(clone):.1f} s", "at most 10 s"
-        (clone / "_toc.yml").touch()
+        for stamp in (clone / "_build" / "html").glob(".built-*"):
+            stamp.unlink()
         yield "make book, all pages written again, no cell run", f"{seconds(clone):.1f} s", "at most 10 s"

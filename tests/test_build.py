@@ -1,12 +1,16 @@
-"""The build is fresh, quick, strict, and links to nobody but its own repository: tried on a book of one cell."""
+"""The build is fresh, quick, strict, and links to nobody but its own repository: tried on a book of two pages."""
 
 import os
 import shutil
+import signal
+import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import pytest
-from conftest import VENV, copy_tree, make_book, run, write_notebook
+from conftest import VENV, copy_tree, inside, make_book, run, write_notebook
 
 EXPLORABLE = '''"""The explorable of a tiny book."""
 
@@ -21,42 +25,59 @@ def tiny(x=1):
     """A tiny explorable."""
     return figure(f"{x} of {CONSTANT}")[0], f"It is {x} of {CONSTANT}."
 '''
-CELL = "from pathlib import Path\nfrom utils.explorables.tiny import tiny\nPath('ran').open('a').write('x')\ntiny()"
+CELL = """from pathlib import Path
+from utils.explorables.tiny import tiny
+Path('ran').open('a').write('x')
+tiny()"""
+OTHER = "# A second page"
+TOC = "format: jb-book\nroot: chapters/tiny\nchapters:\n- file: chapters/other\n"
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A built book of one page with one explorable."""
-    folder = copy_tree(tmp_path_factory.mktemp("tiny"))
+    """A built book of two pages, one with an explorable, in a folder with a difficult name."""
+    folder = copy_tree(tmp_path_factory.mktemp("tiny") / "ein schönes Buch")
     shutil.rmtree(folder / "chapters")
     (folder / "chapters").mkdir()
     (folder / "utils" / "explorables" / "tiny.py").write_text(EXPLORABLE, encoding="utf-8")
-    (folder / "_toc.yml").write_text("format: jb-book\nroot: chapters/tiny\n", encoding="utf-8")
-    write_notebook(folder / "chapters" / "tiny.ipynb", "# A tiny page", CELL)
+    (folder / "_toc.yml").write_text(TOC, encoding="utf-8")
+    write_notebook(folder / "chapters" / "tiny.ipynb", "# A tiny page\n\nIts naïve text.", CELL)
+    write_notebook(folder / "chapters" / "other.ipynb", OTHER)
     built = make_book(folder)
     assert built.returncode == 0, built.stdout[-4000:]
     return folder
 
 
-def touch(file):
-    """Make a file newer than the last build for certain: the clock of a file system is coarse."""
-    os.utime(file, (time.time() + 1, time.time() + 1))
-
-
 @contextmanager
 def changed(file, old, new):
-    """A file in which `old` is for a while `new`."""
+    """A file in which `old` is for a while `new`; by its time it is older than any build."""
     text = file.read_text(encoding="utf-8")
     assert old in text
-    for content in (text.replace(old, new), text):
-        file.write_text(content, encoding="utf-8")
-        touch(file)
-        if content != text:
-            yield
+    try:
+        write_old(file, text.replace(old, new))
+        yield
+    finally:
+        write_old(file, text)
+
+
+def write_old(file, text):
+    file.write_text(text, encoding="utf-8")
+    os.utime(file, (0, 0))
+
+
+def build_again(folder, **settings):
+    """Build although nothing has changed."""
+    for stamp in (folder / "_build" / "html").glob(".built-*"):
+        stamp.unlink()
+    return make_book(folder, **settings)
 
 
 def page(folder):
     return (folder / "_build" / "html" / "chapters" / "tiny.html").read_text(encoding="utf-8")
+
+
+def times_run(folder):
+    return len((folder / "chapters" / "ran").read_text(encoding="utf-8"))
 
 
 def frames(folder):
@@ -78,27 +99,76 @@ def test_a_change_in_the_package_reaches_pages_and_frames(tiny):
     assert frames(tiny) == before
 
 
+def test_a_change_of_a_page_reaches_it_and_runs_no_cell_but_its_own(tiny):
+    ran = times_run(tiny)
+    with changed(tiny / "chapters" / "tiny.ipynb", "naïve", "simple"):
+        assert make_book(tiny).returncode == 0
+        assert "Its simple text." in page(tiny)
+        assert "It is 2 of 7." in page(tiny)
+        assert times_run(tiny) == ran
+    with changed(tiny / "chapters" / "tiny.ipynb", "write('x')", "write('xx')"):
+        assert make_book(tiny).returncode == 0
+    assert times_run(tiny) == ran + 2
+
+
+@pytest.mark.parametrize(("old", "new", "again"), [("CONSTANT = 7", "CONSTANT = 7  # so", 0), ("A tiny", "One", 1)])
+def test_a_comment_runs_no_cell_and_the_title_of_a_figure_does(tiny, old, new, again):
+    ran = times_run(tiny)
+    with changed(tiny / "utils" / "explorables" / "tiny.py", f"{old}", f"{new}"):
+        assert make_book(tiny).returncode == 0
+    assert times_run(tiny) == ran + again
+
+
 def test_without_a_change_no_cell_runs(tiny):
     assert make_book(tiny).returncode == 0
-    ran = (tiny / "chapters" / "ran").read_text(encoding="utf-8")
+    ran = times_run(tiny)
+    for file in (*tiny.rglob("*.py"), tiny / "_toc.yml"):
+        os.utime(file)
     start = time.monotonic()
     assert "jupyter-book build" not in make_book(tiny).stdout
     assert time.monotonic() - start < 10
-    touch(tiny / "_toc.yml")
-    again = make_book(tiny)
+    again = build_again(tiny)
     assert (again.returncode, "jupyter-book build" in again.stdout) == (0, True)
-    assert (tiny / "chapters" / "ran").read_text(encoding="utf-8") == ran
+    assert times_run(tiny) == ran
 
 
-def test_a_failing_cell_fails_the_build(tiny):
+def damage(file):
+    file.write_bytes(file.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(
+    ("what", "harm"),
+    [
+        ("*/frames", shutil.rmtree),
+        ("*/frames/*/dark/2.webp", damage),
+        ("*/tiny-*.ipynb", damage),
+    ],
+)
+def test_what_is_lost_or_damaged_is_made_again(tiny, what, harm):
+    assert make_book(tiny).returncode == 0
+    before, drawn, ran = page(tiny), frames(tiny), times_run(tiny)
+    (harmed,) = (tiny / "_build" / "executed").glob(what)
+    harm(harmed)
+    shutil.rmtree(tiny / "_build" / "html")
+    built = make_book(tiny)
+    assert built.returncode == 0, built.stdout[-4000:]
+    assert times_run(tiny) == ran + 1
+    assert frames(tiny) == drawn
+    assert "It is 2 of 7." in before and "It is 2 of 7." in page(tiny)
+
+
+def test_a_failing_cell_fails_the_build_and_loses_no_other_chapter(tiny):
     with changed(tiny / "chapters" / "tiny.ipynb", "tiny()", "tiny() / 0"):
-        built = make_book(tiny)
+        with changed(tiny / "chapters" / "other.ipynb", OTHER, "print(1)"):
+            built = make_book(tiny)
+        kept = {file.name.split("-")[0] for file in (tiny / "_build" / "executed").glob("*/*.ipynb")}
     assert built.returncode != 0
     assert "TypeError: unsupported operand" in built.stdout
+    assert kept == {"tiny", "other"}  # `tiny` as it was
 
 
 def test_a_page_that_is_missing_fails_the_build_even_where_warnings_are_let_through(tiny):
-    with changed(tiny / "_toc.yml", "tiny", "tiny\nchapters:\n- file: chapters/absent"):
+    with changed(tiny / "_toc.yml", "chapters/other", "chapters/absent"):
         assert make_book(tiny).returncode != 0
         lenient = run(tiny, VENV / "bin" / "jupyter-book", "build", ".")
     assert lenient.returncode != 0
@@ -106,12 +176,78 @@ def test_a_page_that_is_missing_fails_the_build_even_where_warnings_are_let_thro
 
 
 def test_links_follow_the_publishing_repository_or_are_absent(tiny):
-    touch(tiny / "_toc.yml")
     assert make_book(tiny, GITHUB_REPOSITORY="someone/book").returncode == 0
     assert 'href="https://github.com/someone/book"' in page(tiny)
     assert "https://mybinder.org/v2/gh/someone/book/main?urlpath=lab/tree/chapters/tiny.ipynb" in page(tiny)
-    touch(tiny / "_toc.yml")
     assert make_book(tiny).returncode == 0
     assert not [
         host for host in ("mybinder.org", "github.com", "repository", "jsdelivr", "unpkg") if host in page(tiny)
     ]
+
+
+def test_it_needs_no_git(tiny, tmp_path):
+    for folder in reversed(os.get_exec_path()):
+        for tool in Path(folder).glob("*"):
+            if not tool.name.startswith("git"):
+                (tmp_path / tool.name).unlink(missing_ok=True)
+                (tmp_path / tool.name).symlink_to(tool)
+    built = build_again(tiny, PATH=str(tmp_path))
+    assert built.returncode == 0, built.stdout[-4000:]
+
+
+def test_it_needs_no_utf_8_of_the_machine(tiny, tmp_path):
+    folder = shutil.copytree(tiny, tmp_path / "book")  # Sphinx asks for UTF-8 where the folder's name does
+    shutil.rmtree(folder / "_build")
+    built = make_book(folder, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert built.returncode == 0, built.stdout[-4000:]
+    assert "Its naïve text." in page(folder)
+
+
+def test_clean_leaves_the_runs(tiny):
+    shutil.copytree(tiny, tiny.parent / "copy")
+    (tiny.parent / "copy" / "_build" / "runs" / "module").mkdir(parents=True)
+    assert run(tiny.parent / "copy", "make", "clean").returncode == 0
+    assert [each.name for each in (tiny.parent / "copy" / "_build").iterdir()] == ["runs"]
+    assert run(tiny.parent / "copy", "make", "clean-runs").returncode == 0
+    assert not list((tiny.parent / "copy" / "_build").iterdir())
+
+
+BUSY = """import time
+from pathlib import Path
+from joblib import Parallel, delayed
+def work(i):
+    Path(f'busy{i}').touch()
+    time.sleep(60)
+Parallel(2)(delayed(work)(i) for i in range(2))"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_ends_a_build_and_loses_nothing(tiny, number):
+    """While a chapter runs in a kernel and in processes that this has started."""
+    write_notebook(tiny / "chapters" / "other.ipynb", OTHER, BUSY)
+    command = ["make", "book", f"VENV={VENV}", "-o", f"{VENV}/.installed"]
+    with changed(tiny / "chapters" / "tiny.ipynb", "write('x')", f"write({number:d} * 'x')"):
+        ran, kept = times_run(tiny), kept_chapters(tiny)
+        build = subprocess.Popen(command, cwd=tiny, env=inside(tiny), start_new_session=True)
+        wait_for(lambda: (tiny / "chapters" / "busy1").exists() and kept_chapters(tiny) == kept + 1)
+        family = psutil.Process(build.pid).children(recursive=True)
+        assert len(family) > 3
+        os.killpg(build.pid, number)
+        assert build.wait(timeout=5) != 0
+        assert not psutil.wait_procs(family, timeout=1)[1]
+        write_notebook(tiny / "chapters" / "other.ipynb", OTHER)
+        assert make_book(tiny).returncode == 0
+        assert times_run(tiny) == ran + number
+    for file in (tiny / "chapters").glob("busy*"):
+        file.unlink()
+
+
+def kept_chapters(folder):
+    return len(list((folder / "_build" / "executed").glob("*/*.ipynb")))
+
+
+def wait_for(condition):
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.1)

@@ -1,12 +1,14 @@
 """The package keeps its promises: imports go one way, pins are exact, functions are readable."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import copy_tree, run
 
 import utils
 
@@ -217,3 +219,28 @@ def test_functions_fit_a_screen(path):
     ]
     long = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
     assert not {name: lines for name, lines in long.items() if lines > LONGEST}
+
+
+TRAIN = """import json
+from utils import explore, runs
+from utils.explorables import scale_and_shift
+from utils.training import Settings, train
+run = train(Settings(data="fashion", depth=1, width=2, steps=1, examples=60), 0)
+print(json.dumps([runs.__file__, str(runs.ROOT), len(run.loss), str(runs._home())]))
+"""
+
+
+def test_installed_without_the_book_it_trains_and_keeps_its_runs_in_the_users_cache(tmp_path):
+    """A wheel holds its data, and nothing is written beside it."""
+    source, site, home = copy_tree(tmp_path / "source"), tmp_path / "site", tmp_path / "home"
+    pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", site, source]
+    installed = run(tmp_path, sys.executable, *pip)
+    assert installed.returncode == 0, installed.stdout
+    before = set(site.rglob("*"))
+    own = {"BOOK_RUNS": "", "XDG_CACHE_HOME": str(home), "HOME": str(home), "PYTHONPATH": str(site)}
+    trained = run(tmp_path, sys.executable, "-c", TRAIN, **own)
+    assert trained.returncode == 0, trained.stdout
+    file, root, steps, runs = json.loads(trained.stdout.splitlines()[-1])
+    assert (Path(file).parent, Path(root), steps) == (site / "utils", site, 1)
+    assert home in Path(runs).parents and list(Path(runs).rglob("train-*.pkl"))
+    assert set(site.rglob("*")) == before

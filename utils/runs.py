@@ -24,7 +24,6 @@ import joblib
 import platformdirs
 
 from utils import loaded
-from utils.seeds import first_seed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,8 +99,10 @@ def _code(module: str, own: str, since: int, loads: int) -> str:
 
 def _circumstances() -> str:
     """The digest of what else decides a result's last digits."""
-    import numpy
-    import torch  # here, for the build of the book needs none
+    import numpy  # here, for the build of the book needs none of these
+    import torch
+
+    from utils.seeds import first_seed
 
     settings = (os.environ.get(name) for name in ("MKL_CBWR", "ONEDNN_MAX_CPU_ISA"))
     kind = torch.backends.cpu.get_cpu_capability()
@@ -137,7 +138,7 @@ def _keep(result: object, place: Path) -> None:
         if is_new:
             _prune(generation.parent)
         try:
-            joblib.dump(result, part)
+            joblib.dump(result, part, compress=1)
             part.replace(place)
         finally:
             part.unlink(missing_ok=True)

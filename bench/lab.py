@@ -43,7 +43,7 @@ TIME_KEYS = """() => {
 
 TIME_FIRST = """() => {
     window.first = {};
-    addEventListener('mousedown', () => { window.first.start = performance.now() }, true);
+    addEventListener('pointerdown', () => { window.first.start = performance.now() }, true);
     const look = () => {
         const root = document.querySelector('[data-explorable]'), passed = (performance.now() - first.start) / 1000;
         if (root) first.progress ??= passed;

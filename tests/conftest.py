@@ -20,6 +20,7 @@ from playwright.sync_api import Error, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = Path(sys.prefix)
+MAKE_BOOK = ("make", "book", "--assume-old=.venv/.installed")
 PAGES = re.findall(r"(?:root|file): *(\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
@@ -36,10 +37,11 @@ def pytest_collection_modifyitems(items):
 
 
 def copy_tree(to):
-    """Copy the repository without its history and without what `.gitignore` names; this needs no git."""
+    """Copy the repository without its history and what `.gitignore` names, with this environment; it needs no git."""
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     names = [line.strip("/") for line in ignored if line and line[0] != "#"]
     shutil.copytree(ROOT, to, ignore=shutil.ignore_patterns(".git", *names), dirs_exist_ok=True)
+    (to / ".venv").symlink_to(VENV)  # make knows no path with a space in it
     return to
 
 
@@ -51,7 +53,7 @@ def inside(folder, **settings):
 
 def run(folder, *command, **settings):
     """Run a command in `folder` and return its result, with all that it said, without colours, in `stdout`."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
     ended = subprocess.run(command, cwd=folder, env=inside(folder, **settings), **pipes)
     ended.stdout = re.sub(r"\x1b\[[\d;]*m", "", ended.stdout)
     return ended
@@ -59,7 +61,7 @@ def run(folder, *command, **settings):
 
 def make_book(folder, **settings):
     """Run `make book` in `folder` with the tools of this environment."""
-    return run(folder, "make", "book", f"VENV={VENV}", "-o", f"{VENV}/.installed", **settings)
+    return run(folder, *MAKE_BOOK, **settings)
 
 
 def write_notebook(path, *cells):

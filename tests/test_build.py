@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import VENV, copy_tree, inside, make_book, run, write_notebook
+from conftest import MAKE_BOOK, VENV, copy_tree, inside, make_book, run, write_notebook
 
 EXPLORABLE = '''"""The explorable of a tiny book."""
 
@@ -225,10 +225,9 @@ Parallel(2)(delayed(work)(i) for i in range(2))"""
 def test_one_signal_ends_a_build_and_loses_nothing(tiny, number):
     """While a chapter runs in a kernel and in processes that this has started."""
     write_notebook(tiny / "chapters" / "other.ipynb", OTHER, BUSY)
-    command = ["make", "book", f"VENV={VENV}", "-o", f"{VENV}/.installed"]
     with changed(tiny / "chapters" / "tiny.ipynb", "write('x')", f"write({number:d} * 'x')"):
         ran, kept = times_run(tiny), kept_chapters(tiny)
-        build = subprocess.Popen(command, cwd=tiny, env=inside(tiny), start_new_session=True)
+        build = subprocess.Popen(MAKE_BOOK, cwd=tiny, env=inside(tiny), start_new_session=True)
         wait_for(lambda: (tiny / "chapters" / "busy1").exists() and kept_chapters(tiny) == kept + 1)
         family = psutil.Process(build.pid).children(recursive=True)
         assert len(family) > 3

@@ -130,6 +130,12 @@ def test_mathematics_brings_in_no_pictures_and_no_widgets():
     assert (child.returncode, child.stdout.split()) == (0, []), child.stderr
 
 
+def test_the_first_controls_of_the_book_do_not_wait_for_torch():
+    code = "import sys, utils.explorables.intro; print('torch' in sys.modules)"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
+    assert child.stdout.split() == ["False"], child.stderr
+
+
 def test_utils_is_this_repositorys(tmp_path):
     assert Path(utils.__file__).resolve() == PACKAGE / "__init__.py"
     code = "import utils; print(utils.__file__)"  # from another folder, as a kernel does

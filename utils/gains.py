@@ -14,6 +14,18 @@ from utils.batchnorm import normalize
 from utils.runs import kept
 from utils.training import Run, Settings, one_thread, updates, with_gradients
 
+DEEP = Settings(width=64, nonlinearity="relu", init="he", steps=300, looks=13)  # the network of the first page
+
+
+def held(run: Run, at: np.ndarray) -> np.ndarray:
+    """Return the accuracy last seen at each step of `at`: a run that diverged keeps its last.
+
+    >>> from utils.training import train
+    >>> held(train(Settings(steps=2), seed=0), np.array([0, 2])).shape
+    (2,)
+    """
+    return run.test_accuracy[np.searchsorted(run.looked, at.round(), side="right") - 1]
+
 
 def steps_to(run: Run, accuracy: float) -> float:
     """Return the step at which a run was first seen to have this test accuracy; infinity where it never was.

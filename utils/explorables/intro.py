@@ -6,13 +6,10 @@ import numpy as np
 
 from utils.explore import Drawing, control, explore, picture
 from utils.style import ARMS, MUTED, draw_arm, figure, label, label_ends
-from utils.training import Run, Settings, train_all
 
 SEEDS = 5
-STEPS = 300
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 DEPTHS = (5, 10, 20)
-DEEP = Settings(width=64, nonlinearity="relu", init="he", steps=STEPS, looks=13)
 
 
 @explore(
@@ -21,12 +18,15 @@ DEEP = Settings(width=64, nonlinearity="relu", init="he", steps=STEPS, looks=13)
 )
 def deep_network(learning_rate: float = 0.1, depth: int = 10) -> Drawing:
     """The same network, the same data: how large a step survives?"""
+    from utils.gains import DEEP, held  # here, so that the first controls of the book need not wait for torch
+    from utils.training import train_all
+
     plain = replace(DEEP, depth=depth, lr=learning_rate)
-    arms = [plain, replace(plain, norm="bn")]
+    arms, steps = [plain, replace(plain, norm="bn")], plain.steps
     fig, (ax,) = figure("accuracy on 360 unseen digits", height=3.2)
     said, ends = [], {}
     for arm, runs in zip(arms, train_all(arms, SEEDS), strict=True):
-        looked = np.linspace(0, STEPS, arm.looks)
+        looked = np.linspace(0, steps, arm.looks)
         curves = np.array([held(run, looked) for run in runs])
         draw_arm(ax, arm.norm, looked, curves)
         final, diverged = curves[:, -1], sum(run.diverged_at is not None for run in runs)
@@ -36,23 +36,14 @@ def deep_network(learning_rate: float = 0.1, depth: int = 10) -> Drawing:
             + (f" ({diverged} of {SEEDS} runs diverged)" if diverged else "")
         )
     ax.axhline(0.1, color=MUTED, linewidth=1, linestyle=":")
-    ax.text(STEPS / 2, 0.085, "guessing", color=MUTED, fontsize=9, ha="center", va="top")
-    ax.set(xlim=(0, STEPS), ylim=(0, 1.02), xlabel="training step")
+    ax.text(steps / 2, 0.085, "guessing", color=MUTED, fontsize=9, ha="center", va="top")
+    ax.set(xlim=(0, steps), ylim=(0, 1.02), xlabel="training step")
     label_ends(ax, ends, gap=0.08)
     ax.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     fig.subplots_adjust(right=0.85)
     return fig, (
-        f"{depth} hidden layers, learning rate {learning_rate:g}, {STEPS} steps, {SEEDS} seeds: {said[0]}, {said[1]}."
+        f"{depth} hidden layers, learning rate {learning_rate:g}, {steps} steps, {SEEDS} seeds: {said[0]}, {said[1]}."
     )
-
-
-def held(run: Run, at: np.ndarray) -> np.ndarray:
-    """Return the accuracy last seen at each step of `at`: a run that diverged keeps its last.
-
-    >>> held(train_all([Settings(steps=2)], 1)[0][0], np.array([0, 2])).shape
-    (2,)
-    """
-    return run.test_accuracy[np.searchsorted(run.looked, at.round(), side="right") - 1]
 
 
 @picture

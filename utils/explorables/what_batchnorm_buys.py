@@ -9,9 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from utils.data import digits
-from utils.explorables.intro import held
 from utils.explore import Drawing, control, explore
-from utils.gains import Lengths, Scaled, scaled, steps_saved, usable, watch_lengths
+from utils.gains import Lengths, Scaled, held, scaled, steps_saved, usable, watch_lengths
 from utils.networks import preactivations
 from utils.style import (
     ARMS,

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from utils.explorables import smoothness, two_meanings
-from utils.explorables.intro import DEEP, DEPTHS, RATES
+from utils.explorables.intro import DEPTHS, RATES
 from utils.explorables.what_batchnorm_buys import EXAMPLES, RACE_RATES, RACERS, few, races
 from utils.explore import Drawing, explore
-from utils.gains import at_own_rates, steps_saved, usable
+from utils.gains import DEEP, at_own_rates, steps_saved, usable
 from utils.gradient_shift import Both, ratio, watch_both
 from utils.ranks import rank_correlation
 from utils.smoothness import Course, times, watch_course

@@ -197,8 +197,15 @@ def finish(app: Sphinx, error: Exception | None) -> None:
 
 MATHS_LATER = """{parts}
     <script type="module">
-      const maths = Object.assign(document.createElement("script"), {{ src: "{startup}" }});
+      const reach = () => {{ // with the Tab key, a formula that is too wide and scrolls
+        for (const formula of document.querySelectorAll("mjx-container[display]"))
+          if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
+          else formula.removeAttribute("tabindex");
+      }};
+      const typeset = () => MathJax.startup.promise.then(reach);
+      const maths = Object.assign(document.createElement("script"), {{ src: "{startup}", onload: typeset }});
       addEventListener("load", () => document.head.append(maths));
+      addEventListener("resize", reach);
     </script>"""
 
 

@@ -25,7 +25,7 @@ def install(tmp_path):
     def start(index, *options, **settings):
         (folder / "binder" / "requirements.txt").write_text(f"--extra-index-url {index}\n", encoding="utf-8")
         settings = {"PIP_INDEX_URL": "", "PIP_EXTRA_INDEX_URL": "", **settings}
-        target = ("VENV=environment", f"PYTHON={sys.executable}", "environment/.installed")
+        target = ("VENV=environment", "environment/.installed")
         done = run(folder, "make", *options, *target, **settings)
         assert done.returncode == 0, done.stdout
         return (folder / "asked").read_text(encoding="utf-8").strip()

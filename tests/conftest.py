@@ -199,7 +199,11 @@ def lab(folder, home, **settings):
         yield f"{_address(server, home)}lab/tree/{{}}?reset&token=reader"
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:  # a kernel that a test has killed can hold it up
+            server.kill()
+            server.wait()
 
 
 def _address(server, home):

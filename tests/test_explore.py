@@ -338,7 +338,7 @@ def test_two_hundred_moves_leave_nothing_behind():
         await move(8)
         before, held = count(), tracemalloc.get_traced_memory()[0]
         await move(MOVES)
-        assert count() == before
+        await until(lambda: count() == before)  # the worker may still hold the last figure
         assert tracemalloc.get_traced_memory()[0] - held < 200_000
 
     tracemalloc.start()

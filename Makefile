@@ -1,6 +1,7 @@
 # make book   everything from nothing to the built book in _build/html
 # make test   everything from nothing to all tests passed
 # make lab    JupyterLab on the first chapter        make serve  the built book, on this machine
+# make claims re-check the book on this machine, with your own seeds: make claims SEEDS=20-29
 # make bench  the numbers the book is held to        make fmt    format and lint
 # make kinds  chapters and tests without a browser, on three kinds of processor and with seeds that nobody looked at
 # make pins   compile the requirements files
@@ -19,7 +20,7 @@ TORCH ?= cpu # on Linux its CPU build, where PyTorch's index answers; any other 
 CPU_INDEX := $(shell sed -n 's/^--extra-index-url //p' binder/requirements.txt)
 ANSWERS := import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=3)
 
-.PHONY: book test kinds browser lab serve bench fmt pins clean clean-runs
+.PHONY: book test kinds claims browser lab serve bench fmt pins clean clean-runs
 .DELETE_ON_ERROR:
 
 book: $(BUILT)
@@ -63,6 +64,11 @@ kinds: $(INSTALLED)
 
 kind-%: $(INSTALLED)
 	env $(WITH_$*) $(BIN)/python -m pytest -q -m "not browser"
+
+KIND ?= newest
+
+claims: $(INSTALLED)
+	env $(WITH_$(KIND)) $(BIN)/python -m utils.claims $(SEEDS:%=--seeds %)
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab chapters/intro.ipynb

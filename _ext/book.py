@@ -2,13 +2,12 @@
 
 1. A chapter runs again when its cells, the code in `utils/` or the pins have changed, and only then. What counts is
    content, never the time of a file: every build reads and writes all pages, and runs what is missing or damaged.
-2. The frames that the chapters drew (`utils/explore.py`) are published beside the pages.
-3. MathJax and the icons are served from the book; scripts that would ask another host are left out.
+2. The frames that the chapters drew (`utils/explore/`) are published beside the pages.
+3. MathJax and the icons are served from the book; scripts that would ask another host are left out (`lighter.py`).
 4. The repository link and the launch button follow the repository that publishes the book, or are absent.
 """
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -18,15 +17,13 @@ import sys
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
-from importlib.resources import files
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import nbformat
 import psutil
 import yaml
-from fontTools.subset import Options, Subsetter
-from fontTools.ttLib import TTFont
+from lighter import MATHJAX_PARTS, lighten
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
@@ -34,18 +31,15 @@ from sphinx.config import Config
 from sphinx.errors import ExtensionError
 from sphinx.util.logging import getLogger
 
-from utils.runs import PACKAGE, ROOT, digest
+from utils.cache import PACKAGE, ROOT, digest
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
-MATHJAX = Path(str(files("mathjax"))) / "static" / "mathjax" / "es5"
-# No menu: it offers parts that are not published, is a Tab stop at every formula, and obeys what another book stored.
-MATHJAX_PARTS = ["core", "input/tex", "output/chtml", "output/chtml/fonts/tex", "a11y/assistive-mml"]
 
 
 def prepare(app: Sphinx, config: Config) -> None:
     """Say where results are kept and what the pages link to, before the other extensions read the settings."""
-    code = digest([*PACKAGE.rglob("*.py"), *PACKAGE.glob("explore.*"), ROOT / "requirements.txt"])
+    code = digest([*PACKAGE.rglob("*.py"), *PACKAGE.glob("explore/explore.*"), ROOT / "requirements.txt"])
     keep = ROOT / "_build" / "executed" / f"{code}-{os.environ.get('BOOK_FIRST_SEED', '0')}"
     for old in keep.parent.glob("*"):
         if old != keep:
@@ -57,7 +51,7 @@ def prepare(app: Sphinx, config: Config) -> None:
     config.nb_ipywidgets_js = {}
     config.mathjax_path = "mathjax/startup.js"
     config.mathjax3_config = {"loader": {"load": MATHJAX_PARTS}}
-    config.html_static_path = [*config.html_static_path, str(STATIC), *map(str, PACKAGE.glob("explore.*s"))]
+    config.html_static_path = [*config.html_static_path, str(STATIC), *map(str, PACKAGE.glob("explore/explore.*s"))]
     config.templates_path = [*config.templates_path, str(HERE / "templates")]
     if address := repository():
         config.html_theme_options |= {
@@ -160,13 +154,6 @@ def fill(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = nbformat.writes(notebook)
 
 
-def quiet(name: str) -> logging.Logger:
-    """A library's logger that tells warnings only."""
-    logger = logging.getLogger(name)
-    logger.setLevel(logging.WARNING)
-    return logger
-
-
 def serve(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
     """Point a page's explorables to their frames; give their script to the pages that have one."""
     body = context.get("body") or ""
@@ -179,50 +166,14 @@ def serve(app: Sphinx, page: str, template: str, context: dict, doctree: object)
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
-    """Put frames, MathJax and icons beside the pages, and count the pages."""
+    """Count the pages, make them lighter, and put the frames beside them."""
     if error or app.builder.format != "html":
         return
     out = Path(app.outdir)
-    pages = {page: page.read_text(encoding="utf-8") for page in out.rglob("*.html")}
-    missing = [entry for entry in _entries(_contents(app)) if out / entry not in pages]
+    missing = [entry for entry in _entries(_contents(app)) if not (out / entry).exists()]
     if missing:
         raise ExtensionError(f"expected a page for every entry of _toc.yml, got none for {missing}")
-    for page, text in pages.items():
-        if (lighter := _without_waiting(text)) != text:
-            page.write_text(lighter, encoding="utf-8")
-    _publish_frames(out, "".join(pages.values()))
-    _publish_mathjax(out / "_static" / "mathjax")
-    _keep_used_icons(out, "".join(pages.values()))
-
-
-MATHS_LATER = """{parts}
-    <script type="module">
-      const reach = () => {{ // with the Tab key, a formula that is too wide and scrolls
-        for (const formula of document.querySelectorAll("mjx-container[display]"))
-          if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
-          else formula.removeAttribute("tabindex");
-      }};
-      const typeset = () => MathJax.startup.promise.then(reach);
-      const maths = Object.assign(document.createElement("script"), {{ src: "{startup}", onload: typeset }});
-      addEventListener("load", () => document.head.append(maths));
-      addEventListener("resize", reach);
-    </script>"""
-
-
-def _without_waiting(page: str) -> str:
-    """Let no script hold up a page: the theme's run after it, MathJax once it is there, Font Awesome's never."""
-    page = re.sub(r"\s*<script defer src=\"[^\"]*/fontawesome\.js[^>]*></script>", "", page)
-    head, end, body = page.partition("</head>")
-    head = re.sub(r'<script [^>]*src="([^"]*/mathjax/)startup\.js[^"]*"></script>', _maths_later, head)
-    head = re.sub(r"<script (?!defer)(?=[^>]*\bsrc=)", "<script defer ", head)
-    head = head.replace("<script>DOCUMENTATION_OPTIONS.", '<script type="module">DOCUMENTATION_OPTIONS.')  # is deferred
-    return head + end + body
-
-
-def _maths_later(tag: re.Match) -> str:
-    scripts = [f"{tag[1]}{part}.js" for part in ("startup", *MATHJAX_PARTS)]
-    parts = "\n    ".join(f'<link rel="preload" as="script" href="{script}"/>' for script in scripts)
-    return MATHS_LATER.format(parts=parts, startup=scripts[0])
+    _publish_frames(out, lighten(out))
 
 
 def _contents(app: Sphinx) -> dict:
@@ -245,42 +196,6 @@ def _publish_frames(out: Path, html: str) -> None:
             shutil.rmtree(stale)
     for name in wanted:
         shutil.copytree(drawn / name, published / name, dirs_exist_ok=True)
-
-
-def _publish_mathjax(to: Path) -> None:
-    fonts = Path("output", "chtml", "fonts", "woff-v2")
-    if not (to / "startup.js").exists():
-        shutil.rmtree(to, ignore_errors=True)
-        for part in ("startup", *MATHJAX_PARTS):
-            script = Path(f"{part}.js")
-            (to / script).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(MATHJAX / script, to / script)
-        shutil.copytree(MATHJAX / fonts, to / fonts)
-
-
-def _keep_used_icons(out: Path, html: str) -> None:
-    """Cut the theme's icon fonts (300 kB) to the icons that pages and scripts use (a few kB)."""
-    static = out / "_static"
-    scripts = "".join(script.read_text(encoding="utf-8") for script in (static / "scripts").glob("*theme.js"))
-    styles = "".join(style.read_text(encoding="utf-8") for style in (static / "styles").glob("*.css"))
-    names = set(re.findall(r"\bfa-[a-z0-9-]+", html + scripts))
-    codes = {
-        int(code, 16)
-        for rule, code in re.findall(r'([^{}]*)\{[^{}]*content:"\\(f[0-9a-f]+)"', styles)
-        if names & set(re.findall(r"\.(fa-[a-z0-9-]+)", rule)) or ".fa-" not in rule
-    }
-    codes |= {ord(sign) for sign in styles if "\ue000" <= sign <= "\uf8ff"}  # those of admonitions are in variables
-    quiet("fontTools")
-    source = Path(str(files("pydata_sphinx_theme"))) / "theme" / "pydata_sphinx_theme" / "static"
-    for font in (source / "vendor" / "fontawesome" / "webfonts").glob("*.woff2"):
-        whole = TTFont(font)
-        subsetter = Subsetter(Options(flavor="woff2"))
-        subsetter.populate(unicodes=codes)
-        subsetter.subset(whole)
-        whole.flavor = "woff2"
-        whole.save(static / "vendor" / "fontawesome" / "webfonts" / font.name)
-    for unused in [static / "scripts" / "fontawesome.js", *(static / "vendor").rglob("*.ttf"), *static.rglob("*.map")]:
-        unused.unlink(missing_ok=True)
 
 
 def end(*_: object) -> None:

@@ -5,7 +5,7 @@ from importlib import import_module
 
 from bench import VERBOSE
 
-MODULES = ("layer", "theory", "probe", "sweep", "page", "lab", "build")
+MODULES = ("layer", "theory", "probe", "sweep", "page", "lab", "build", "claims")
 
 
 def main() -> None:

@@ -12,7 +12,9 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Browser
 
-from tests.conftest import FIELD, PAGES, ROOT, chromium, lab, run_all, start_all, write_notebook
+from tests.harness.browser import FIELD, chromium
+from tests.harness.clone import PAGES, ROOT, write_notebook
+from tests.harness.lab import lab, run_all, start_all
 
 KEYS = 40
 SCENE = """

@@ -15,7 +15,8 @@ from statistics import median, quantiles
 from playwright.sync_api import Browser, Page
 
 from bench import VERBOSE
-from tests.conftest import FIELD, PAGES, ROOT, Quiet, chromium, serving
+from tests.harness.browser import FIELD, Quiet, chromium, serving
+from tests.harness.clone import PAGES, ROOT
 
 KEYS = 120
 VISITS = 7

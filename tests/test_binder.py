@@ -1,39 +1,19 @@
-"""Binder gets the versions that the book was tested with, in layers that last, in its memory."""
+"""Binder gets the versions that the book was tested with, in layers that last; chapters fit into its memory."""
 
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from harness.chapter import MEMORY_MB, solutions
+from harness.clone import ROOT, run, write_notebook
 
-ROOT = Path(__file__).resolve().parents[1]
 BINDER = ROOT / "binder"
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 PIN = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!]+)")
-MEMORY_MB = 700  # Binder promises 1 GB, and the server needs some of it
-
-# The kernel's own peak. getrusage() would not do: a child inherits its parent's maximum.
-REPORT_PEAK = """
-from pathlib import Path as _Path
-print(next(s for s in _Path("/proc/self/status").read_text().splitlines() if "VmHWM" in s))
-"""
-
-FAILS_WHEN_MOVED = """
-from utils.explore import explore
-from utils.style import figure
-
-@explore(x=[0, 1])
-def fragile(x=0):
-    return figure("one")[0], f"It is {1 / (1 - x)}."
-
-fragile()
-"""
 
 
 def pins(path):
@@ -48,22 +28,6 @@ def direct_pins():
     first, found, _ = text.partition("# What the book is built with.")
     assert found
     return tuple(set(re.findall(r"^([\w.-]+)==", part, re.MULTILINE)) for part in (first, text))
-
-
-def solutions(notebook):
-    """The code that a chapter's folded solutions give."""
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    for folded in re.findall(r"<summary>Solution</summary>(.*?)</details>", text, re.DOTALL):
-        yield from re.findall(r"^```python\n(.*?)^```", folded, re.MULTILINE | re.DOTALL)
-
-
-def peak_memory(notebook, folder):
-    """Run a notebook in a fresh kernel and make all its explorables' moves; return the kernel's peak memory in MB."""
-    notebook.cells.append(nbformat.v4.new_code_cell(REPORT_PEAK))
-    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}})
-    client.execute(env={**os.environ, "BOOK_EXERCISE": "1"})
-    kilobytes = re.search(r"VmHWM:\s+(\d+) kB", notebook.cells[-1].outputs[0].text)
-    return int(kilobytes[1]) / 1024
 
 
 @pytest.fixture(scope="module")
@@ -120,33 +84,46 @@ def test_the_pins_are_installed_before_the_repository_is_copied(dockerfile):
     assert dockerfile.count("pip install") == 1
 
 
-def test_postbuild_installs_the_package_and_stops_at_an_error():
-    script = BINDER / "postBuild"
-    assert os.access(script, os.X_OK)
-    subprocess.run(["bash", "-n", script], check=True)
-    commands = [line for line in script.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
-    assert commands[0] == "set -e"
-    assert any("pip install" in line and "--no-deps -e ." in line for line in commands)
+def test_postbuild_is_a_script_that_runs():
+    assert os.access(BINDER / "postBuild", os.X_OK)
+    subprocess.run(["bash", "-n", BINDER / "postBuild"], check=True)
 
 
-def test_there_is_a_chapter():
-    assert CHAPTERS, "chapters/ holds no notebook, so nothing below was tested"
+# --- a chapter, which nbmake executes --------------------------------------------------------------------------------
+
+FIGURE = """
+from utils.explore import explore
+from utils.style import figure
+
+@explore(x=[0, 1])
+def fragile(x=0):
+    return figure("one")[0], f"It is {1 / (SIZE - x)}."
+
+fragile()
+"""
+SOLVED = "# Try it\n\n<details><summary>Solution</summary>\n\n```python\n1 / (SIZE - 1)\n```\n\n</details>"
+PLANTED = {
+    "good": ["SIZE = 2", FIGURE, SOLVED],
+    "a_move": ["SIZE = 1", FIGURE],
+    "a_solution": ["SIZE = 1", SOLVED],
+    "memory_given_back": [f"block = bytearray({MEMORY_MB} << 20); del block"],
+}
+
+
+def test_there_are_solutions():
     assert any(list(solutions(nbformat.read(path, as_version=4))) for path in CHAPTERS)
 
 
-def test_the_meter_sees_memory_that_was_given_back(tmp_path):
-    cell = nbformat.v4.new_code_cell("block = bytearray(400 << 20); del block")
-    assert 400 < peak_memory(nbformat.v4.new_notebook(cells=[cell]), tmp_path) < MEMORY_MB
-
-
-def test_the_meter_makes_every_move(tmp_path):
-    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
-        peak_memory(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(FAILS_WHEN_MOVED)]), tmp_path)
-
-
-@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
-def test_a_chapter_and_its_solutions_run_and_fit_in_binders_memory(chapter, book):  # whose runs they find
-    notebook = nbformat.read(chapter, as_version=4)
-    notebook.cells += [nbformat.v4.new_code_cell(code) for code in solutions(notebook)]
-    peak = peak_memory(notebook, chapter.parent)
-    assert peak < MEMORY_MB, f"{chapter.name} needs {peak:.0f} MB"
+def test_a_wrong_move_a_wrong_solution_and_too_much_memory_fail_a_chapter(tmp_path):
+    for name, cells in PLANTED.items():
+        write_notebook(tmp_path / f"{name}.ipynb", *cells)
+    options = ["-m", "pytest", "-q", "--nbmake", "-p", "no:cacheprovider", "-p", "conftest"]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    tried = run(tmp_path, sys.executable, *options, ".", PYTHONPATH=path)
+    failed = re.findall(r"^FAILED (\w+)\.ipynb::\S* *(?:- )?(.*)$", tried.stdout, re.MULTILINE)
+    assert len(failed) == len(PLANTED) - 1 and "1 passed" in tried.stdout, tried.stdout
+    assert {name: said.partition(":")[0] for name, said in failed} == {
+        "a_move": "ZeroDivisionError",
+        "a_solution": "ZeroDivisionError",
+        "memory_given_back": "AssertionError",
+    }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import MAKE_BOOK, VENV, copy_tree, inside, make_book, run, write_notebook
+from harness.clone import MAKE_BOOK, VENV, copy_tree, inside, make_book, run, write_notebook
 
 EXPLORABLE = '''"""The explorable of a tiny book."""
 
@@ -26,7 +26,7 @@ def tiny(x=1):
     return figure(f"{x} of {CONSTANT}")[0], f"It is {x} of {CONSTANT}."
 '''
 CELL = """from pathlib import Path
-from utils.explorables.tiny import tiny
+from utils.figures.tiny import tiny
 Path('ran').open('a').write('x')
 tiny()"""
 OTHER = "# A second page"
@@ -39,7 +39,7 @@ def tiny(tmp_path_factory):
     folder = copy_tree(tmp_path_factory.mktemp("tiny") / "ein schönes Buch")
     shutil.rmtree(folder / "chapters")
     (folder / "chapters").mkdir()
-    (folder / "utils" / "explorables" / "tiny.py").write_text(EXPLORABLE, encoding="utf-8")
+    (folder / "utils" / "figures" / "tiny.py").write_text(EXPLORABLE, encoding="utf-8")
     (folder / "_toc.yml").write_text(TOC, encoding="utf-8")
     write_notebook(folder / "chapters" / "tiny.ipynb", "# A tiny page\n\nIts naïve text.", CELL)
     write_notebook(folder / "chapters" / "other.ipynb", OTHER)
@@ -88,7 +88,7 @@ def frames(folder):
 def test_a_change_in_the_package_reaches_pages_and_frames(tiny):
     before = frames(tiny)
     assert "It is 2 of 7." in page(tiny)
-    with changed(tiny / "utils" / "explorables" / "tiny.py", "CONSTANT = 7", "CONSTANT = 8"):
+    with changed(tiny / "utils" / "figures" / "tiny.py", "CONSTANT = 7", "CONSTANT = 8"):
         assert make_book(tiny).returncode == 0
         assert "It is 2 of 8." in page(tiny)
         assert "of 7." not in page(tiny)
@@ -114,7 +114,7 @@ def test_a_change_of_a_page_reaches_it_and_runs_no_cell_but_its_own(tiny):
 @pytest.mark.parametrize(("old", "new", "again"), [("CONSTANT = 7", "CONSTANT = 7  # so", 0), ("A tiny", "One", 1)])
 def test_a_comment_runs_no_cell_and_the_title_of_a_figure_does(tiny, old, new, again):
     ran = times_run(tiny)
-    with changed(tiny / "utils" / "explorables" / "tiny.py", f"{old}", f"{new}"):
+    with changed(tiny / "utils" / "figures" / "tiny.py", f"{old}", f"{new}"):
         assert make_book(tiny).returncode == 0
     assert times_run(tiny) == ran + again
 
@@ -196,7 +196,9 @@ def test_it_needs_no_git(tiny, tmp_path):
 
 
 def test_it_needs_no_utf_8_of_the_machine(tiny, tmp_path):
-    folder = shutil.copytree(tiny, tmp_path / "book")  # Sphinx asks for UTF-8 where the folder's name does
+    folder = shutil.copytree(
+        tiny, tmp_path / "book", symlinks=True
+    )  # Sphinx asks for UTF-8 where the folder's name does
     shutil.rmtree(folder / "_build")
     built = make_book(folder, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert built.returncode == 0, built.stdout[-4000:]
@@ -204,7 +206,7 @@ def test_it_needs_no_utf_8_of_the_machine(tiny, tmp_path):
 
 
 def test_clean_leaves_the_runs(tiny):
-    shutil.copytree(tiny, tiny.parent / "copy")
+    shutil.copytree(tiny, tiny.parent / "copy", symlinks=True)
     (tiny.parent / "copy" / "_build" / "runs" / "module").mkdir(parents=True)
     assert run(tiny.parent / "copy", "make", "clean").returncode == 0
     assert [each.name for each in (tiny.parent / "copy" / "_build").iterdir()] == ["runs"]

@@ -1,4 +1,4 @@
-"""The shape of a chapter: short cells between sentences, a prediction, knobs to turn, a check, a summary."""
+"""What protects a chapter's reader: no outputs of another machine, short cells between sentences, links that lead."""
 
 import ast
 import itertools
@@ -7,7 +7,7 @@ import statistics
 
 import nbformat
 import pytest
-from conftest import ROOT
+from harness.clone import ROOT
 
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 UNWANTED = {
@@ -18,20 +18,8 @@ UNWANTED = {
     "an installation": r"\bpip\b",
 }
 MACHINE = r"/(root|home|work|tmp|Users)/"
-SOLUTION = r"<summary>Solution|\{(admonition|dropdown)\}[^\n]*[Ss]olution|:class:[^\n]*dropdown"
-PARTS = {
-    "a prediction": r"\bPredict\b",
-    "a summary": r"^#+ Summary",
-    "exercises": r"^#+ Exercises",
-    "folded solutions": SOLUTION,
-    "further reading": r"^#+ Further reading",
-    "what you will do, learn and need": r"(?s)You will do.*You will learn.*You need",
-}
 
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-each_later_chapter = pytest.mark.parametrize(
-    "path", [path for path in CHAPTERS if path.stem != "intro"], ids=lambda path: path.stem
-)
 
 
 def read(path):
@@ -47,16 +35,13 @@ def lines(source):
 
 
 def explorable_names():
-    """Every function that a module of explorables decorates with `explore`."""
-    for module in (ROOT / "utils" / "explorables").glob("*.py"):
+    """Every function that a module of figures decorates with `explore`."""
+    for module in (ROOT / "utils" / "figures").glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and any(
                 "explore(" in ast.unparse(each) for each in node.decorator_list
             ):
                 yield node.name
-
-
-SHOWS = re.compile(rf"\b({'|'.join(explorable_names())})\(")
 
 
 def test_there_are_chapters_and_explorables():
@@ -89,7 +74,6 @@ def test_cells_are_short_and_stand_between_sentences(path):
     runs = [(kind, len(list(run))) for kind, run in itertools.groupby(cells, lambda cell: cell.cell_type)]
     assert max(count for kind, count in runs if kind == "code") <= 2
     assert runs[0][0] == runs[-1][0] == "markdown"
-    assert (12 if path.stem == "intro" else 25) <= len(cells) <= 60
 
 
 @each_chapter
@@ -99,36 +83,6 @@ def test_code_is_about_the_subject(path):
     assert not {what: where for what, where in found.items() if where}
     assert any(re.search(r"^(from|import) utils\b", source, re.MULTILINE) for source in code)
     assert not re.search(MACHINE, path.read_text(encoding="utf-8"))
-
-
-@each_chapter
-def test_words_outnumber_code(path):
-    words = sum(len(source.split()) for source in sources(path, "markdown"))
-    assert words >= 8 * sum(len(lines(source)) for source in sources(path, "code"))
-
-
-@each_chapter
-def test_explorables_are_followed_by_what_to_notice_and_three_things_to_try(path):
-    cells = read(path).cells
-    shown = [i for i, cell in enumerate(cells) if cell.cell_type == "code" and SHOWS.search(cell.source)]
-    assert len(shown) >= (1 if path.stem == "intro" else 2)
-    for i in shown:
-        text = "\n".join(cell.source for cell in cells[i + 1 : i + 3] if cell.cell_type == "markdown")
-        assert "Notice" in text, cells[i].source
-        assert re.search(r"(?s)[Tt]hree things to try.*^1\. .*^2\. .*^3\. ", text, re.MULTILINE), cells[i].source
-
-
-@each_later_chapter
-def test_it_has_all_its_parts(path):
-    text = "\n".join(sources(path, "markdown"))
-    assert not [part for part, sign in PARTS.items() if not re.search(sign, text, re.MULTILINE)]
-    assert sources(path, "markdown")[0].startswith("# ")
-
-
-@each_later_chapter
-def test_it_checks_itself_against_torch_in_plain_view(path):
-    code = "\n".join(sources(path, "code"))
-    assert "torch.testing" in code and "assert_close(" in code
 
 
 @each_chapter

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from utils.explore import MOST_STATES, Explorable, control, explore, picture
-from utils.progress import steps
+from utils.progress import progress_range
 
 MOVES = 200
 
@@ -58,7 +58,9 @@ def shown(home):
 
     def show(view):
         outputs = []
-        home.setattr("utils.explore.display", lambda data, metadata=None, raw=True: outputs.append((data, metadata)))
+        home.setattr(
+            "utils.explore.live.display", lambda data, metadata=None, raw=True: outputs.append((data, metadata))
+        )
         view._ipython_display_()
         return outputs
 
@@ -244,7 +246,7 @@ class Work:
     def draw(self, x=0):
         self.drew.append(x)
         try:
-            for _ in steps(STEPS if x == 1 else 0):
+            for _ in progress_range(STEPS if x == 1 else 0):
                 self.done += 1
                 time.sleep(0.005)
         finally:

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler
 
 import pytest
-from conftest import copy_tree, run, serving
+from harness.browser import serving
+from harness.clone import copy_tree, run
 
 PIP = """#!/bin/sh
 echo "$PIP_EXTRA_INDEX_URL" > asked

@@ -6,15 +6,23 @@ from torch import nn
 from torch.testing import assert_close
 
 from utils.batchnorm import BatchNorm1d, BatchNorm2d
-from utils.drift import hidden_values
-from utils.gradient_shift import arrivals
-from utils.lpnorm import LpNorm
-from utils.networks import NONLINEARITIES, NORMS, initialized, looking, mlp, preactivations, vgg
-from utils.noise import Noise, NoisyBatchNorm1d
-from utils.shift import networks
+from utils.networks import (
+    NONLINEARITIES,
+    NORMS,
+    SecondHalf,
+    Twice,
+    initialized,
+    mlp,
+    preactivations,
+    preserve_state,
+    vgg,
+)
+from utils.norms import LpNorm, Noise, NoisyBatchNorm1d, PersistentNoisyBatchNorm1d
+from utils.observe import trace
 
 BETWEEN = {"plain": [], "torch": [nn.BatchNorm1d], "noisy": [NoisyBatchNorm1d], "noisy plain": [Noise]}
 BETWEEN |= {norm: [BatchNorm1d] for norm in ("bn", "bn, no scale and shift")}
+BETWEEN["noisy, persistent"] = [PersistentNoisyBatchNorm1d]
 BETWEEN |= {norm: [LpNorm] for norm in ("l1", "l2", "linf")}
 
 
@@ -22,10 +30,34 @@ BETWEEN |= {norm: [LpNorm] for norm in ("l1", "l2", "linf")}
 def test_a_hidden_layer_is_linear_then_norm_then_nonlinearity(norm):
     net = mlp([4, 8, 8, 3], norm=norm, nonlinearity="tanh")
     kinds, between = [type(layer) for layer in net], BETWEEN[norm]
+    if norm == "noisy, persistent":
+        assert (kinds.pop(0), kinds.pop()) == (Twice, SecondHalf)
     assert kinds == 2 * [nn.Linear, *between, nn.Tanh] + [nn.Linear]
-    hidden = [layer for layer in net if isinstance(layer, nn.Linear)][:-1]
+    *hidden, last = (layer for layer in net if isinstance(layer, nn.Linear))
     assert all((layer.bias is None) == ("plain" not in norm) for layer in hidden)  # beta replaces b
-    assert net[-1].bias is not None
+    assert last.bias is not None
+
+
+@pytest.mark.parametrize("norm", ["noisy", "noisy plain"])
+def test_noise_on_the_last_layer_only(norm):
+    net = mlp([4, 8, 8, 8, 3], norm=norm, noise_on="the last")
+    noises = [
+        layer.noise if norm == "noisy" else layer
+        for layer in net
+        if hasattr(layer, "noise") or isinstance(layer, Noise)
+    ]
+    assert [noise.recipe.shift > 0 for noise in noises] == [False, False, True]
+    with pytest.raises(ValueError, match="noise_on: expected 'all layers' or 'the last', got 'none'"):
+        mlp([4, 8, 3], noise_on="none")
+
+
+def test_without_noise_a_network_whose_noise_persists_is_one_with_bn():
+    settings = {"generator": torch.Generator().manual_seed(7)}
+    bn, x = mlp([4, 8, 8, 3], norm="bn", **settings), torch.rand(20, 4)
+    settings["generator"].manual_seed(7)
+    net = mlp([4, 8, 8, 3], norm="noisy, persistent", noise=Noise().recipe.scaled(0), **settings)
+    assert_close(net(x), bn(x))
+    assert_close(net.eval()(x), bn.eval()(x))  # running statistics, too
 
 
 def test_the_arm_without_scale_and_shift_has_neither():
@@ -64,7 +96,7 @@ def test_looking_leaves_the_noise_to_come_as_it_would_have_been(norm):
     x, looked_at = torch.rand(20, 4), network()
     preactivations(looked_at, x)
     assert_close(looked_at(x), network()(x), rtol=0, atol=0)
-    with pytest.raises(ZeroDivisionError), looking(looked_at):
+    with pytest.raises(ZeroDivisionError), preserve_state(looked_at):
         looked_at(x), 1 / 0
     untouched = network()
     untouched(x)
@@ -76,9 +108,7 @@ def modes(net):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(
-    "look", [preactivations, lambda net, x: hidden_values(net, x), lambda net, x: arrivals(net, net, x)]
-)
+@pytest.mark.parametrize("look", [preactivations, trace])
 def test_looking_leaves_every_layer_in_its_mode(look, training):
     net, x = mlp([4, 8, 8, 3], norm="bn"), torch.rand(20, 4)
     net.train(training)[1].eval()  # a frozen layer, as in fine-tuning
@@ -92,17 +122,11 @@ def test_looking_leaves_every_layer_in_its_mode(look, training):
 def test_a_frozen_layer_is_looked_at_as_it_trains_and_evaluation_as_it_is():
     net = mlp([4, 8, 8, 3], norm="bn")
     net[1].eval()
-    with looking(net):
+    with preserve_state(net):
         assert modes(net)[1:6] == [True, False, True, True, True]
-    with looking(net, training=False):
+    with preserve_state(net, training=False):
         assert not any(modes(net))
     assert modes(net)[1:6] == [True, False, True, True, True]
-
-
-def test_nobody_can_change_the_networks_of_somebody_else():
-    networks(0)["bn"].train()(torch.rand(20, 64))
-    assert not networks(0)["bn"].training
-    assert networks(0)["bn"][1].num_batches_tracked == networks(1)["bn"][1].num_batches_tracked
 
 
 def test_wrong_names_say_what_was_expected():

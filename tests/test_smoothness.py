@@ -1,10 +1,7 @@
-"""Smoothness: bowls with known answers, finite differences, and the mistakes of others, each planted and caught."""
+"""Smoothness: bowls with known answers, finite differences, and the mistakes of others, each caught."""
 
-import inspect
-import re
 from copy import deepcopy
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,71 +9,48 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from utils import smoothness
-from utils.explorables import smoothness as show
-from utils.networks import NORMS, looking, mlp, vgg
-from utils.smoothness import (
+from utils.experiments import smoothness
+from utils.experiments.smoothness import (
+    FIRST,
     LENGTHS,
-    Course,
-    band,
-    lengthen,
+    START,
+    LineProbes,
+    Quantity,
+    along_gradient,
+    envelope,
+    extent,
+    extent_ratios,
+    extent_ratios_at_loss,
+    final_losses,
+    loss_of,
+    median_extent,
     overshoots,
+    probe_training,
     random_direction,
-    size,
+    rescale_weights,
     stop_before,
     surface,
-    times,
-    times_at_loss,
-    typical,
 )
-from utils.training import Settings, one_thread, train, updates
+from utils.networks import NORMS, mlp, preserve_state, vgg
+from utils.training import Settings, one_thread, train_seeds, updates, updates_together
 
 SMALL = Settings(depth=2, width=12, nonlinearity="relu", lr=0.3, batch_size=20, steps=25)
-
-
-def bare(function):
-    """The function behind the disk."""
-    return getattr(function, "func", function)
-
-
-# --- checks: of the module, and of its mutants ---------------------------------------------------------------------
-
-
-def check_a_bowl(m):
-    """loss = w'Hw / 2: everything is known."""
-    H = torch.diag(torch.tensor([0.5, 3.0, 7.0], dtype=torch.float64))
-    rates = [0.05, 0.2, 0.6]
-    for w in ([1.0, 0, 0], [0, 2.0, 0], [0, 0, -3.0], [1.0, -2.0, 0.5]):
-        w = torch.tensor(w, dtype=torch.float64)
-        probes = m.along_gradient(lambda p: p[0] @ H @ p[0] / 2, [w], rates)
-        g = H @ w
-        assert probes.loss == pytest.approx((w @ H @ w / 2).item())
-        assert probes.slope == pytest.approx(g.norm().item())
-        for i, rate in enumerate(rates):
-            there = w - rate * g
-            assert probes.losses[i] == pytest.approx((there @ H @ there / 2).item())
-            assert probes.moved[i] == pytest.approx(rate * g.norm().item())
-            assert probes.changes[i] == pytest.approx(rate * (H @ g).norm().item())
-        if (w != 0).sum() == 1:  # along an eigenvector beta is its eigenvalue
-            assert probes.changes / probes.moved == pytest.approx(((H @ w).norm() / w.norm()).item())
-
-
-def check_several_tensors_are_one_point(m):
-    probes = m.along_gradient(
-        lambda p: 1.5 * p[0].square().sum() + p[1].sum(), [torch.ones(2, 2), torch.ones(3)], [0.1]
-    )
-    assert probes.slope == pytest.approx((4 * 9 + 3) ** 0.5)
-    assert probes.changes[0] == pytest.approx(0.1 * 4**0.5 * 9)
-
-
-def batch_of(net, images=False):
-    chance = torch.Generator().manual_seed(7)
-    x = torch.randn((16, 1, 8, 8) if images else (16, 6), generator=chance)
-    return x.to(next(net.parameters()).dtype), torch.arange(16) % 3
+WHOLE = (0.0, 1.0)
+NETS = [(norm, 0.0) for norm in NORMS] + [("plain", 0.5)]
 
 
 def network(norm, dropout=0.0, nonlinearity="relu"):
     return mlp([6, 8, 8, 3], norm, nonlinearity, generator=torch.Generator().manual_seed(1), dropout=dropout)
+
+
+def batch_of(net, images=False):
+    rng = torch.Generator().manual_seed(7)
+    x = torch.randn((16, 1, 8, 8) if images else (16, 6), generator=rng)
+    return x.to(next(net.parameters()).dtype), torch.arange(16) % 3
+
+
+def generators_of(net):
+    return {layer.generator for layer in net.modules() if getattr(layer, "generator", None)}
 
 
 def everything(net):
@@ -85,291 +59,251 @@ def everything(net):
     return [part.detach().clone() for part in parts] + [each.get_state() for each in generators_of(net)]
 
 
-def generators_of(net):
-    return {layer.generator for layer in net.modules() if getattr(layer, "generator", None)}
+# --- one line --------------------------------------------------------------------------------------------------------
 
 
-NETS = [(norm, 0.0) for norm in NORMS] + [("plain", 0.5)]
+@pytest.mark.parametrize("w", [[1.0, 0, 0], [0, 2.0, 0], [0, 0, -3.0], [1.0, -2.0, 0.5]])
+def test_in_a_bowl_everything_is_known(w):
+    H, w, rates = torch.diag(torch.tensor([0.5, 3.0, 7.0]).double()), torch.tensor(w).double(), [0.05, 0.2, 0.6]
+    line = along_gradient(lambda p: p[0] @ H @ p[0] / 2, [w], rates)
+    g = H @ w
+    assert line.loss == pytest.approx((w @ g / 2).item())
+    assert line.gradient_norm == pytest.approx(g.norm().item())
+    there = [w - rate * g for rate in rates]
+    assert line.losses == pytest.approx([(each @ H @ each / 2).item() for each in there])
+    assert line.distances == pytest.approx([rate * g.norm().item() for rate in rates])
+    assert line.gradient_changes == pytest.approx([rate * (H @ g).norm().item() for rate in rates])
+    if (w != 0).sum() == 1:  # along an eigenvector beta is its eigenvalue
+        assert line.gradient_changes / line.distances == pytest.approx(g.norm().item() / w.norm().item())
 
 
-def check_it_leaves_everything_as_it_was(m):
-    for norm, dropout in NETS:
-        net = network(norm, dropout)
-        x, y = batch_of(net)
-        F.cross_entropy(net(x), y).backward()
-        before = everything(net)
-        m.along_gradient(m.loss_of(net, x, y, F.cross_entropy), list(net.parameters()), [0.1, 1.0])
-        for now, then in zip(everything(net), before, strict=True):
-            assert torch.equal(now, then), norm
+def test_several_tensors_are_one_point():
+    line = along_gradient(lambda p: 1.5 * p[0].square().sum() + p[1].sum(), [torch.ones(2, 2), torch.ones(3)], [0.1])
+    assert line.gradient_norm == pytest.approx((4 * 9 + 3) ** 0.5)
+    assert line.gradient_changes[0] == pytest.approx(0.1 * 4**0.5 * 9)
 
 
-def check_only_the_weights_move(m):
+@pytest.mark.parametrize(("norm", "dropout"), NETS)
+def test_probing_moves_the_weights_alone_and_leaves_everything_as_it_was(norm, dropout):
     """At distance zero nothing has changed: the same batch, the same noise, the same mode."""
-    for norm, dropout in NETS:
-        net = network(norm, dropout)
-        loss = m.loss_of(net, *batch_of(net), F.cross_entropy)
-        probes = m.along_gradient(loss, list(net.parameters()), [0.0, 0.1, 0.0])
-        assert probes.losses[0] == probes.losses[2] == probes.loss, norm
-        assert probes.changes[0] == probes.changes[2] == 0 < probes.changes[1], norm
+    net = network(norm, dropout)
+    x, y = batch_of(net)
+    F.cross_entropy(net(x), y).backward()
+    before = everything(net)
+    line = along_gradient(loss_of(net, x, y, F.cross_entropy), list(net.parameters()), [0.0, 0.1, 0.0])
+    assert all(torch.equal(now, then) for now, then in zip(everything(net), before, strict=True))
+    assert line.losses[0] == line.losses[2] == line.loss
+    assert line.gradient_changes[0] == line.gradient_changes[2] == 0 < line.gradient_changes[1]
+    with preserve_state(net):
+        assert F.cross_entropy(net(x), y).item() == pytest.approx(line.loss, rel=1e-6)  # what the next step will see
 
 
-@one_thread()
-def check_the_first_length_is_the_step_that_training_takes(m):
-    """At 1 x the learning rate stands the very network that the next update makes, with its batch and its noise."""
-    for norm in ("plain", "torch", "bn", "noisy", "linf"):
-        settings = replace(SMALL, norm=norm)
-        course = bare(m.watch_course)(settings, 3, every=6, lengths=(1.0, 2.0))
-        assert course.step.tolist() == [0, 6, 12, 18, 24]
-        probed = x = y = noise = None
-        for update in updates(settings, 3):
-            if probed is not None:
-                with looking(update.net):
-                    for generator, state in noise:
-                        generator.set_state(state)
-                    again = F.cross_entropy(update.net(x), y).item()
-                assert course.loss[probed] == pytest.approx(update.loss, rel=1e-5), norm
-                assert course.losses[probed, 0] == pytest.approx(again, rel=1e-4), norm
-            probed = update.step // 6 if update.step % 6 == 0 else None
-            x, y = update.batch
-            noise = [(generator, generator.get_state()) for generator in generators_of(update.net)]
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "noisy, persistent"])
+def test_every_norm_can_be_probed_in_convolutions(norm):
+    net = vgg(2, 4, norm, generator=torch.Generator().manual_seed(0))
+    before = everything(net)
+    loss = loss_of(net, *batch_of(net, images=True), F.cross_entropy)
+    line = along_gradient(loss, list(net.parameters()), [0.1, 0.2])
+    assert np.isfinite([*line.losses, *line.gradient_changes]).all()
+    assert (line.gradient_changes > 0).all()
+    assert all(torch.equal(now, then) for now, then in zip(everything(net), before, strict=True))
 
 
-def check_training_is_what_it_is_without_probing(m):
-    for norm in NORMS:
-        settings = replace(SMALL, norm=norm, steps=12)
-        course = bare(m.watch_course)(settings, 5, every=3)
-        run = train.func(settings, 5)
-        assert np.array_equal(course.trained, run.loss), norm
-        assert np.array_equal(course.accuracy, run.accuracy), norm
-
-
-def made_up():
-    """Two moments, three lengths."""
-    return SimpleNamespace(
-        step=np.array([0, 10]),
-        loss=np.array([9.0, 1.0]),
-        losses=np.array([[3.0, 1.0, 2.0], [5.0, 5.0, 9.0]]),
-        changes=np.array([[1.0, 4.0, 6.0], [2.0, 2.0, 3.0]]),
-        moved=np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]),
-    )
-
-
-def check_the_bands(m):
-    course = made_up()
-    for quantity, low, high in (
-        ("loss", [1, 5], [3, 9]), ("gradient", [1, 2], [6, 3]), ("beta", [1, 1], [2, 2]),
-    ):  # fmt: skip
-        found = m.band(course, quantity)
-        assert found[0].tolist() == low and found[1].tolist() == high, quantity
-    assert m.size(course, "loss").tolist() == [2, 4]
-    assert m.size(course, "gradient").tolist() == [6, 3]
-    assert m.size(course, "beta").tolist() == [2, 2]
-
-
-def check_directions(m):
-    chance = torch.Generator().manual_seed(0)
-    point = [torch.randn(5, 7) * torch.arange(5)[:, None], torch.randn(5), torch.randn(4, 2, 3, 3)]
-    raw = m.random_direction(point, torch.Generator().manual_seed(4), filterwise=False)
-    fitted = m.random_direction(point, torch.Generator().manual_seed(4))
-    for w, r, f in zip(point, raw, fitted, strict=True):
-        if w.dim() == 1:
-            assert not r.any() and not f.any()
-        else:
-            assert_close(f.flatten(1).norm(dim=1), w.flatten(1).norm(dim=1))
-            turned = F.cosine_similarity(f.flatten(1), r.flatten(1))
-            assert_close(turned[w.flatten(1).norm(dim=1) > 0], torch.ones(int((w.flatten(1).norm(dim=1) > 0).sum())))
-    big = m.random_direction([torch.zeros(200, 200)], chance, filterwise=False)[0]
-    assert abs(big.mean()) < 0.02 and abs(big.std() - 1) < 0.02
-
-
-def check_the_statistics_carry_their_gradient(m):
+def test_the_statistics_carry_their_gradient():
     """The gradient of a net with BN, by finite differences: 64 bits, tanh, each weight on its own."""
     net = network("bn", nonlinearity="tanh").double()
     x, y = batch_of(net)
     point = [w.detach() for w in net.parameters()]
-    loss = m.loss_of(net, x, y, F.cross_entropy)
 
-    def by_differences(at):
-        slopes, h = [], 1e-5
+    def loss_at(weights):
+        copy = deepcopy(net)
+        with torch.no_grad():
+            for old, new in zip(copy.parameters(), weights, strict=True):
+                old.copy_(new)
+        return F.cross_entropy(copy(x), y).item()
+
+    def by_differences(at, h=1e-5):
+        found = []
         for i, w in enumerate(at):
             for j in range(w.numel()):
-                values = []
-                for sign in (1, -1):
-                    moved = [v.clone() for v in at]
-                    moved[i].view(-1)[j] += sign * h
-                    copy = deepcopy(net)
-                    with torch.no_grad():
-                        for old, new in zip(copy.parameters(), moved, strict=True):
-                            old.copy_(new)
-                    values.append(F.cross_entropy(copy(x), y).item())
-                slopes.append((values[0] - values[1]) / (2 * h))
-        return torch.tensor(slopes, dtype=torch.float64)
+                sides = [[v.clone() for v in at] for _ in range(2)]
+                for side, sign in zip(sides, (1, -1), strict=True):
+                    side[i].view(-1)[j] += sign * h
+                found.append((loss_at(sides[0]) - loss_at(sides[1])) / (2 * h))
+        return torch.tensor(found, dtype=torch.float64)
 
-    probes = m.along_gradient(loss, point, [0.7])
+    line = along_gradient(loss_of(net, x, y, F.cross_entropy), point, [0.7])
     here = by_differences(point)
     parts = here.split([w.numel() for w in point])
     there = by_differences([w - 0.7 * g.view_as(w) for w, g in zip(point, parts, strict=True)])
-    assert probes.slope == pytest.approx(here.norm().item(), rel=1e-6)
-    assert probes.changes[0] == pytest.approx((there - here).norm().item(), rel=1e-5)
+    assert line.gradient_norm == pytest.approx(here.norm().item(), rel=1e-6)
+    assert line.gradient_changes[0] == pytest.approx((there - here).norm().item(), rel=1e-5)
 
 
-CHECKS = [value for name, value in globals().items() if name.startswith("check_")]
+def test_a_loss_that_overflows_is_told_as_it_is():
+    line = along_gradient(lambda w: (w[0] ** 4).sum(), [torch.tensor([1e6])], [0.1, 1e3])
+    assert not np.isfinite(line.losses).any()
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_ours(check):
-    check(smoothness)
+def loss_with(net, x, y, noise):
+    """The loss of a network on a batch, with noise drawn as it was at another moment."""
+    with preserve_state(net):
+        for generator, state in noise:
+            generator.set_state(state)
+        return F.cross_entropy(net(x), y).item()
 
 
-# --- mutants -------------------------------------------------------------------------------------------------------
-
-NO_CARE = ("with looking(net):", "net.train()\n        if True:")
-MUTANTS = {
-    "the sum of two gradients for their difference": [("[new - old for", "[new + old for")],
-    "uphill": [("w - rate * g", "w + rate * g")],
-    "the first tensor's length for that of all": [("torch.cat([t.flatten() for t in tensors])", "tensors[0]")],
-    "distance without the gradient's length": [("slope * np.array(rates)", "np.array(rates)")],
-    "noise drawn again between the probes": [NO_CARE],
-    "running statistics updated while probing": [(", **buffers}", "}"), NO_CARE],
-    "running statistics in place of the batch's": [
-        ("with looking(net):", "with looking(net):\n            net.eval()"),
-    ],
-    "another batch at every probe": [("(x,))\n        return loss(scores, y)",
-        "(x[(i := torch.randint(len(x), (len(x),)))],))\n        return loss(scores, y[i])")],
-    "another batch than the next update's": [
-        ("*update.batch,", "*(values.flip(0)[:-1] for values in update.batch),"),
-    ],
-    "lengths that are not multiples of the learning rate": [("settings.lr * length for", "length for")],
-    "probes after the update": [("update.step % every == 0 and", "update.step % every == 1 and")],
-    "the smallest ratio for the largest": [("values.min(1), values.max(1)", "values.min(1), values.min(1)")],
-    "beta without the distance": [("np.divide(values, course.moved,", "np.divide(values, 1,")],
-    "the place itself among the losses": [
-        ("course.losses if quantity", "np.c_[course.loss, course.losses] if quantity"),
-    ],
-    "a direction as long as the layer": [("dim=tuple(range(1, w.dim()))", "dim=tuple(range(w.dim()))")],
-    "biases that move": [("if w.dim() > 1 else 0 * w for", "for")],
-    "weights that are moved in place": [("[w - rate * g for", "[w.data.sub_(rate * g) for")],
-}  # fmt: skip
+# --- whole runs ------------------------------------------------------------------------------------------------------
 
 
-def mutated(changes):
-    """The module with its source changed, and nothing of it on disk."""
-    source = inspect.getsource(smoothness).replace("@kept\n", "")
-    for old, new in changes:
-        assert old in source, old
-        source = source.replace(old, new)
-    namespace = {"__name__": "utils.smoothness"}
-    exec(compile(source, "mutant", "exec"), namespace)
-    return SimpleNamespace(**namespace)
+@pytest.mark.parametrize("norm", ["plain", "bn", "noisy", "linf"])
+def test_the_first_length_is_the_step_that_training_takes(norm):
+    """At 1 x the learning rate stands the very network that the next update makes, with its batch and its noise."""
+    settings = replace(SMALL, norm=norm)
+    runs = probe_training.func(settings, 2, every=6, lengths=(1.0, 2.0))
+    assert [run.step.tolist() for run in runs] == [[0, 6, 12, 18, 24]] * 2
+    here, there, batch, noises = [], [], (), []
+    with one_thread():
+        for moment in updates_together(settings, 2):
+            nets = moment.ensemble.nets
+            if moment.step % 6 == 1:
+                here.append(moment.loss)
+                there.append([loss_with(*each) for each in zip(nets, *batch, noises, strict=True)])
+            batch, noises = moment.batch, [[(g, g.get_state()) for g in generators_of(net)] for net in nets]
+    assert np.array([run.loss for run in runs]) == pytest.approx(np.array(here).T, rel=1e-5)
+    assert np.array([run.losses[:, 0] for run in runs]) == pytest.approx(np.array(there).T, rel=1e-4)
 
 
-@pytest.mark.parametrize("mistake", MUTANTS)
-def test_a_mistake_is_caught(mistake):
-    mutant = mutated(MUTANTS[mistake])
-    with pytest.raises(AssertionError):
-        for check in CHECKS:
-            check(mutant)
+@pytest.mark.parametrize("norm", NORMS)
+def test_training_is_what_it_is_without_probing(norm):
+    settings = replace(SMALL, norm=norm, steps=12)
+    probed = probe_training.func(settings, 2, every=3)
+    for run, alone in zip(probed, train_seeds.func(settings, 2), strict=True):
+        assert np.array_equal(run.batch_losses, alone.loss)
 
 
-def test_the_unchanged_source_passes_as_a_mutant_would():
-    for check in CHECKS:
-        check(mutated([]))
+def test_a_run_is_probed_at_multiples_of_its_learning_rate():
+    (run,) = probe_training.func(replace(SMALL, norm="bn"), 1, every=12)
+    assert run.losses.shape == run.gradient_changes.shape == run.distances.shape == (3, 8)
+    assert np.allclose(run.distances, SMALL.lr * np.outer(run.gradient_norm, LENGTHS))
+    assert (LENGTHS[0], LENGTHS[-1], len(LENGTHS)) == (0.5, 4.0, 8)
+    assert np.allclose(extent(run, Quantity.BETA), (run.gradient_changes / run.distances).max(1))
 
 
 def test_runs_at_other_learning_rates_are_no_walk_along_the_gradient():
     """The mistake of plotting lowest and highest loss over separate runs as "the landscape"."""
-
-    def separate_runs(settings, seed, every=10, lengths=LENGTHS):
-        losses = [[u.loss for u in updates(replace(settings, lr=settings.lr * k), seed)] for k in lengths]
-        course = smoothness.watch_course.func(settings, seed, every, lengths)
-        return course._replace(losses=np.array(losses)[:, course.step + 1].T)
-
-    with pytest.raises(AssertionError):
-        check_the_first_length_is_the_step_that_training_takes(SimpleNamespace(watch_course=separate_runs))
+    (run,) = probe_training.func(SMALL, 1, every=6, lengths=(1.0, 2.0))
+    separate, _ = train_seeds.func(replace(SMALL, lr=2 * SMALL.lr), 2)
+    assert not np.allclose(separate.loss[run.step[1:]], run.losses[1:, 1], rtol=0.01)
 
 
-# --- the rest ------------------------------------------------------------------------------------------------------
+def test_a_run_that_diverges_ends_there():
+    settings = Settings(depth=10, nonlinearity="relu", init="he", lr=100.0, steps=50)
+    for run in probe_training.func(settings, 2, every=1):
+        assert len(run.step) == len(run.batch_losses) + 1 < 50
+        assert np.isfinite(run.batch_losses).all()
 
 
-def test_every_norm_can_be_probed_also_in_convolutions():
-    for norm in NORMS:
-        net = vgg(2, 4, norm, generator=torch.Generator().manual_seed(0))
-        loss = smoothness.loss_of(net, *batch_of(net, images=True), F.cross_entropy)
-        before = everything(net)
-        probes = smoothness.along_gradient(loss, list(net.parameters()), [0.1, 0.2])
-        assert np.isfinite([*probes.losses, *probes.changes]).all()
-        assert (probes.changes > 0).all()
-        assert all(torch.equal(now, then) for now, then in zip(everything(net), before, strict=True))
-
-
-def test_beta_of_a_flat_place_is_nought_and_a_wrong_quantity_is_refused():
-    flat = smoothness.along_gradient(lambda w: 0 * w[0].sum(), [torch.ones(3)], [0.1])
-    course = Course(*[np.array([each]) for each in (0, *flat)], np.array([]), np.array([]))
-    assert band(course, "beta")[1].tolist() == [0]
-    with pytest.raises(ValueError, match="quantity: expected one of"):
-        band(course, "cosine")
-
-
-def test_runs_are_compared_moment_by_moment():
-    course = made_up()
-    other = SimpleNamespace(**{**vars(course), "losses": course.losses * [[1], [3]]})
-    assert times(other, course, "loss", (0, 1)) == 2  # the median of 1 and 3
-    assert times(other, course, "loss") == 3
-    assert times(other, course, "loss", (0, 0.5)) == 1
-    assert typical(course, "loss") == 4
-    assert typical(course, "loss", (0, 1)) == 3
-    assert overshoots(course) == 1
-    assert overshoots(course, (0, 1)) == 0.5
-
-
-def test_runs_are_compared_at_the_same_loss():
-    course = made_up()
-    later = SimpleNamespace(**{**vars(course), "loss": course.loss[::-1]})
-    assert times_at_loss(course, later, "loss", 0.5, 2) == 4 / 2
-    assert times_at_loss(course, later, "loss", 5, 10) == 2 / 4
-    assert times_at_loss(course, later, "loss", 0, 10) == 1
-    assert np.isnan(times_at_loss(course, later, "loss", 1, 9))  # the ends do not count
-
-
-def test_the_farthest_length_is_the_last_and_nothing_else_changes():
-    course = smoothness.watch_course.func(replace(SMALL, norm="torch"), 0, every=12)
-    far = show.farthest(course)
-    assert np.allclose(size(far, "beta"), course.changes[:, -1] / course.moved[:, -1])
-    assert far.losses.tolist() == course.losses[:, -1:].tolist()
-    assert overshoots(far) == overshoots(course)
-    assert far.loss is course.loss
-
-
-def test_the_loss_after_training_is_taken_with_and_without_the_noise():
-    with_noise, without = np.array(show.loss_after("noisy")), np.array(show.loss_after("noisy", noise=False))
-    assert without.mean() < with_noise.mean()
-    assert show.loss_after("bn") == show.loss_after("bn", noise=False)
-    trained_last = [course.trained[-20:].mean() for course in show.runs(arm="noisy")]
-    assert with_noise.mean() == pytest.approx(np.mean(trained_last), rel=0.2)
-
-
-@one_thread()
 def test_training_stops_before_the_update_that_is_asked_for():
     stopped = stop_before(SMALL, 3, 7)
-    every = list(updates(replace(SMALL, steps=7), 3))
+    with one_thread():
+        *_, last = updates(replace(SMALL, steps=7), 3)
     assert stopped.step == 7
-    assert_close(dict(stopped.net.named_parameters()), dict(every[-1].net.named_parameters()), rtol=0, atol=0)
-    assert_close(stopped.batch, every[-1].batch)
+    assert_close(dict(stopped.net.named_parameters()), dict(last.net.named_parameters()), rtol=0, atol=0)
+    assert_close(stopped.batch, last.batch)
     assert stop_before(SMALL, 3, 0).step == 0
 
 
-def test_a_loss_that_overflows_is_told_as_it_is():
-    probes = smoothness.along_gradient(lambda w: (w[0] ** 4).sum(), [torch.tensor([1e6])], [0.1, 1e3])
-    assert not np.isfinite(probes.losses).any()
-    settings = Settings(depth=10, nonlinearity="relu", init="he", lr=10.0, steps=50)
-    course = smoothness.watch_course.func(settings, 0, every=1)
-    assert not np.isfinite(course.trained[-1])
-    assert len(course.step) == len(course.trained) + 1
+# --- what is read off a run ------------------------------------------------------------------------------------------
+
+MADE_UP = LineProbes(  # two moments, three lengths
+    step=np.array([0, 10]),
+    loss=np.array([9.0, 1.0]),
+    gradient_norm=np.array([1.0, 1.0]),
+    distances=np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]),
+    losses=np.array([[3.0, 1.0, 2.0], [5.0, 5.0, 9.0]]),
+    gradient_changes=np.array([[1.0, 4.0, 6.0], [2.0, 2.0, 3.0]]),
+    batch_losses=np.arange(30.0),
+)
 
 
-def test_a_surface_is_the_loss_at_its_spots():
+@pytest.mark.parametrize(
+    ("quantity", "low", "high", "size"),
+    [
+        (Quantity.LOSS, [1, 5], [3, 9], [2, 4]),
+        (Quantity.GRADIENT, [1, 2], [6, 3], [6, 3]),
+        (Quantity.BETA, [1, 1], [2, 2], [2, 2]),
+        (Quantity.FAR, [2, 1], [2, 1], [2, 1]),
+    ],
+)
+def test_the_bands(quantity, low, high, size):
+    found = envelope(MADE_UP, quantity)
+    assert [each.tolist() for each in found] == [low, high]
+    assert extent(MADE_UP, quantity).tolist() == size
+
+
+def test_beta_of_a_flat_place_is_nought():
+    flat = MADE_UP._replace(distances=0 * MADE_UP.distances, gradient_changes=0 * MADE_UP.distances)
+    assert envelope(flat, Quantity.BETA)[1].tolist() == [0, 0]
+
+
+def test_runs_are_compared_moment_by_moment():
+    other = MADE_UP._replace(losses=MADE_UP.losses * [[1], [3]])
+    assert extent_ratios([other, MADE_UP], [MADE_UP, other], Quantity.LOSS, WHOLE) == pytest.approx(
+        [2, (1 + 1 / 3) / 2]
+    )
+    assert extent_ratios([other], [MADE_UP], Quantity.LOSS) == [3]
+    assert extent_ratios([other], [MADE_UP], Quantity.LOSS, START) == [1]
+    assert (median_extent(MADE_UP, Quantity.LOSS), median_extent(MADE_UP, Quantity.LOSS, WHOLE)) == (4, 3)
+    assert (overshoots(MADE_UP), overshoots(MADE_UP, WHOLE)) == (1, 0.5)
+    assert final_losses([MADE_UP]) == [19.5]
+
+
+def test_a_run_that_has_diverged_counts_as_infinite():
+    ended = LineProbes(*(column[: len(column) // 2] for column in MADE_UP))
+    assert extent_ratios([ended, MADE_UP], [MADE_UP, ended], Quantity.LOSS).tolist() == [np.inf, 0]
+    assert final_losses([ended, MADE_UP]).tolist() == [np.inf, 19.5]
+    overflown = MADE_UP._replace(losses=np.array([[1.0, np.nan, 2.0], [np.inf, np.inf, np.inf]]))
+    assert extent(overflown, Quantity.LOSS).tolist() == [np.inf, np.inf]
+
+
+def test_runs_are_compared_at_the_same_loss():
+    later = MADE_UP._replace(loss=MADE_UP.loss[::-1])
+    assert extent_ratios_at_loss([MADE_UP], [later], Quantity.LOSS, 1.0, n=1) == [4 / 2]
+    assert extent_ratios_at_loss([MADE_UP], [later], Quantity.LOSS, 8.0, n=1) == [2 / 4]
+    assert extent_ratios_at_loss([MADE_UP], [later], Quantity.LOSS, 8.0, n=2) == [1]
+
+
+def test_the_faster_network_is_probed_at_the_same_places():
+    own, fast = (smoothness.probes_of(FIRST, arm, 2)[0] for arm in ("plain", smoothness.FAST))
+    assert np.allclose(own.distances[0] / own.gradient_norm[0], fast.distances[0] / fast.gradient_norm[0])
+    assert np.allclose(own.losses[0], fast.losses[0], rtol=1e-4)  # before the first update they are the same
+    assert not np.allclose(own.losses[1], fast.losses[1], rtol=1e-2)
+
+
+# --- directions and slices -------------------------------------------------------------------------------------------
+
+
+def test_directions_are_as_long_as_each_units_weights_and_biases_do_not_move():
+    rng = torch.Generator().manual_seed(0)
+    point = [torch.randn(5, 7) * torch.arange(5)[:, None], torch.randn(5), torch.randn(4, 2, 3, 3)]
+    raw = random_direction(point, torch.Generator().manual_seed(4), filterwise=False)
+    fitted = random_direction(point, torch.Generator().manual_seed(4))
+    assert not raw[1].any()
+    assert not fitted[1].any()
+    for w, r, f in [each for each in zip(point, raw, fitted, strict=True) if each[0].dim() > 1]:
+        norms = w.flatten(1).norm(dim=1)
+        assert_close(f.flatten(1).norm(dim=1), norms)
+        turned = F.cosine_similarity(f.flatten(1), r.flatten(1))[norms > 0]
+        assert_close(turned, torch.ones_like(turned))
+    big = random_direction([torch.zeros(200, 200)], rng, filterwise=False)[0]
+    assert abs(big.mean()) < 0.02
+    assert abs(big.std() - 1) < 0.02
+
+
+def test_a_surface_is_the_loss_on_its_grid():
     net = network("noisy")
-    loss, point = smoothness.loss_of(net, *batch_of(net), F.cross_entropy), [w.detach() for w in net.parameters()]
+    loss, point = loss_of(net, *batch_of(net), F.cross_entropy), [w.detach() for w in net.parameters()]
     first, second = (random_direction(point, torch.Generator().manual_seed(i)) for i in (0, 1))
     found = surface(loss, point, first, second, [-1.0, 0.0, 0.5])
     assert found.shape == (3, 3)
@@ -382,13 +316,13 @@ def test_a_normalised_net_minds_its_weights_length_only_in_directions_as_drawn()
     point = {}
     for factor in (1, 5):
         net = network("bn").double()
-        lengthen(net, factor)
+        rescale_weights(net, factor)
         assert_close(net[0].weight, factor * network("bn").double()[0].weight)
         assert_close(net[-1].weight, network("bn").double()[-1].weight)
-        loss, w = smoothness.loss_of(net, *batch_of(net), F.cross_entropy), [w.detach() for w in net.parameters()]
+        loss, w = loss_of(net, *batch_of(net), F.cross_entropy), [w.detach() for w in net.parameters()]
         for filterwise in (True, False):
-            chance = torch.Generator().manual_seed(2)
-            first, second = (random_direction(w, chance, filterwise) for _ in range(2))
+            rng = torch.Generator().manual_seed(2)
+            first, second = (random_direction(w, rng, filterwise) for _ in range(2))
             first[-2], second[-2] = 0 * w[-2], 0 * w[-2]  # the last layer is not normalised
             point[factor, filterwise] = surface(loss, w, first, second, [-0.02, 0, 0.02])
     assert np.allclose(point[1, True], point[5, True], rtol=1e-3)
@@ -399,19 +333,31 @@ def test_a_normalised_net_minds_its_weights_length_only_in_directions_as_drawn()
 
 @one_thread()
 def test_a_slice_is_taken_around_the_trained_weights():
-    settings = replace(SMALL, norm="torch", steps=5)
-    found = smoothness.slice_around.func(settings, 2, many=3)
+    settings = replace(SMALL, norm="bn", steps=5)
+    found = smoothness.slice_around.func(settings, 2, n=3)
     *_, last = updates(settings, 2)
     x, y, *_ = settings.task()
     assert found[1, 1] == pytest.approx(F.cross_entropy(last.net(x[:200]), y[:200]).item(), rel=1e-5)
     assert np.ptp(found) > 0
-    assert not np.allclose(found, smoothness.slice_around.func(settings, 2, factor=3.0, filterwise=False, many=3))
+    assert not np.allclose(found, smoothness.slice_around.func(settings, 2, factor=3.0, filterwise=False, n=3))
 
 
-def test_sizes_of_a_real_course_are_what_the_paper_defines():
-    course = smoothness.watch_course.func(replace(SMALL, norm="torch"), 0, every=12)
-    assert course.losses.shape == course.changes.shape == course.moved.shape == (3, 8)
-    assert np.allclose(course.moved, SMALL.lr * np.outer(course.slope, LENGTHS))
-    assert (LENGTHS[0], LENGTHS[-1], len(LENGTHS)) == (0.5, 4.0, 8)
-    assert np.allclose(size(course, "beta"), (course.changes / course.moved).max(1))
-    assert not re.search(r"optim", inspect.getsource(smoothness))  # nothing here trains
+def test_beta_of_normalised_layers_falls_with_the_square_of_their_weights_length():
+    """One factor for each derivative; the last layer and the biases, which are not scale-invariant, keep theirs."""
+    factors = smoothness.rescaled_betas(2, factor=3.0)
+    assert ((factors > 1 / 9) & (factors < 0.5)).all()
+    assert np.allclose(smoothness.rescaled_betas(2, factor=1.0), 1)
+
+
+def test_the_table_of_untrained_networks_is_that_of_single_ones():
+    found = smoothness.at_start.func("he", "plain", (2, 4), seeds=2)
+    settings = replace(smoothness.NETWORKS[smoothness.DEEP], init="he", depth=4)
+    start = stop_before(settings, 1, 0)
+    lines = along_gradient(
+        loss_of(start.net, *start.batch, settings.loss),
+        list(start.net.parameters()),
+        [settings.lr * k for k in LENGTHS],
+    )
+    assert found.gradient_norm.shape == found.score_std.shape == (2, 2)
+    assert found.gradient_norm[1, 1] == pytest.approx(lines.gradient_norm, rel=1e-4)
+    assert found.loss_range[1, 1] == pytest.approx(np.ptp(lines.losses), rel=1e-3)

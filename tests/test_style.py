@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
 from matplotlib.text import Text
 
+from utils import style
 from utils.style import ARMS, DARK, INK, MUTED, PAPER, darken, draw_arm, figure, label, render
 
 LEGIBLE = 4.5  # WCAG 2.2, 1.4.3
@@ -89,8 +90,8 @@ def test_every_ink_is_legible_on_its_paper(colour):
 
 
 def test_arms_differ_without_colour():
-    looks = [str(arm.dashes) for arm in ARMS.values()]
-    assert len(set(looks)) == len(looks)
+    n_evals = [str(arm.dashes) for arm in ARMS.values()]
+    assert len(set(n_evals)) == len(n_evals)
     assert len({arm.colour for arm in ARMS.values()}) == len(ARMS)
 
 
@@ -100,3 +101,81 @@ def test_a_drawing_is_as_large_as_it_says_and_keeps_its_margins():
     assert render(one[0]).size == render(two[0]).size == (918, 510)
     for a, b in itertools.pairwise([one[1][0], two[1][0]]):
         assert a.get_position().bounds == b.get_position().bounds
+
+
+# --- the drawing vocabulary ------------------------------------------------------------------------------------------
+
+
+def shown(fig, axis):
+    """What stands at the ticks that lie inside the axis."""
+    render(fig)
+    low, high = sorted(axis.get_view_interval())
+    return [
+        tick.get_text()
+        for tick, at in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)
+        if low <= at <= high
+    ]
+
+
+def overlaps(texts, fig):
+    """The pairs of texts that lie upon each other."""
+    boxes = [text.get_window_extent(fig.canvas.get_renderer()) for text in texts]
+    return [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :] if a.overlaps(b)]
+
+
+def test_per_cents_logarithms_and_steps_read_as_a_reader_expects():
+    fig, (ax,) = figure("one")
+    style.percent_axis(ax.yaxis, 0.5, 1.0)
+    style.step_axis(ax, 1200)
+    assert shown(fig, ax.yaxis) == ["50 %", "75 %", "100 %"]
+    assert shown(fig, ax.xaxis)[-1].replace(",", "") == "1200" and ax.get_xlabel() == "training step"
+    style.log_axis(ax.yaxis, (0.0005, 2e4))
+    assert shown(fig, ax.yaxis) == ["0.001", "0.01", "0.1", "1", "10", "100", "1,000", "10,000"]
+    style.log_axis(ax.xaxis, (10, 300), (20, 50, 200))
+    assert shown(fig, ax.xaxis) == ["20", "50", "200"]
+    assert not ax.xaxis.get_minorticklocs().size
+
+
+@pytest.mark.parametrize("arms", [("plain", "bn"), tuple(ARMS)])
+def test_names_at_the_ends_of_lines_stand_apart_and_inside_the_figure(arms):
+    fig, (ax,) = figure("one")
+    ax.set(ylim=(0, 1))
+    style.draw_arms(ax, [0, 1], {arm: [[0.2, 0.5], [0.4, 0.5]] for arm in arms})
+    render(fig)
+    names = [text for text in ax.texts if text.get_text().strip() in {ARMS[arm].label for arm in arms}]
+    assert len(names) == len(arms)
+    assert not overlaps(names, fig)
+    assert max(text.get_window_extent(fig.canvas.get_renderer()).x1 for text in names) <= fig.bbox.x1
+
+
+def test_a_row_of_dots_has_one_for_each_seed_and_one_for_their_mean():
+    fig, (ax,) = figure("one")
+    style.dot_rows(ax, {"first": {"plain": [1.0, 3.0], "bn": [5.0, 6.0]}, "second": {"bn": [2.0, 2.0]}})
+    dots = [line.get_xdata().tolist() for line in ax.lines]
+    assert dots == [[1, 3], [2], [5, 6], [5.5], [2, 2], [2]]
+    assert shown(fig, ax.yaxis) == ["first", "second"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first at the top
+
+
+def test_a_key_names_every_arm_in_its_colour():
+    fig, (ax,) = figure("one")
+    style.key(ax, list(ARMS))
+    render(fig)
+    assert [text.get_text() for text in ax.texts] == [arm.label for arm in ARMS.values()]
+    assert [text.get_color() for text in ax.texts] == [arm.colour for arm in ARMS.values()]
+    assert not overlaps(ax.texts, fig)
+
+
+def test_panels_share_their_vertical_axis():
+    fig, (left, right) = figure("left", "right")
+    left.set_ylim(-3, 5)
+    style.share_y(left, right)
+    assert right.get_ylim() == (-3, 5)
+    render(fig)
+    assert not any(tick.label1.get_visible() for tick in right.yaxis.get_major_ticks())
+
+
+def test_a_running_mean_is_numpys():
+    values = np.random.default_rng(0).normal(size=(3, 50))
+    wanted = [np.convolve(row, np.full(7, 1 / 7), "valid") for row in values]
+    assert np.allclose(style.running_mean(values, 7), wanted)

@@ -1,7 +1,7 @@
 """Batch Normalization from scratch, the experiments of the book, and its explorable figures.
 
 The package remembers the source of every module of its own that is loaded, in the order of loading: a file may be
-edited afterwards, but what is computed here was computed by what `loaded` holds (see `utils.runs`).
+edited afterwards, but what is computed here was computed by what `loaded` holds (see `utils.cache`).
 """
 
 import sys

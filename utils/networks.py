@@ -11,8 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from utils.batchnorm import BatchNorm1d, BatchNorm2d
-from utils.lpnorm import LpNorm
-from utils.noise import PAPERS, Noise, NoisyBatchNorm1d, NoisyBatchNorm2d, Recipe
+from utils.norms import (
+    PAPER_DEFAULTS,
+    LpNorm,
+    Noise,
+    NoisyBatchNorm1d,
+    NoisyBatchNorm2d,
+    PersistentNoisyBatchNorm1d,
+    Recipe,
+)
 
 Norm = Callable[[int, bool, Noise], nn.Module]  # (width, whether it stands on images, its noise) -> the layer
 
@@ -23,6 +30,7 @@ NORMS: dict[str, Norm | None] = {
     "torch": lambda width, images, _: (nn.BatchNorm2d if images else nn.BatchNorm1d)(width),
     "noisy": lambda width, images, noise: (NoisyBatchNorm2d if images else NoisyBatchNorm1d)(width, noise),
     "noisy plain": lambda width, images, noise: noise,
+    "noisy, persistent": lambda width, _, noise: PersistentNoisyBatchNorm1d(width, noise),  # not on images
     "l1": lambda width, images, _: LpNorm(width, p=1),
     "l2": lambda width, images, _: LpNorm(width, p=2),
     "linf": lambda width, images, _: LpNorm(width, p=float("inf")),
@@ -39,7 +47,8 @@ def mlp(
     init: str | float = "glorot",
     generator: torch.Generator | None = None,
     dropout: float = 0.0,
-    noise: Recipe = PAPERS,
+    noise: Recipe = PAPER_DEFAULTS,
+    noise_on: str = "all layers",
 ) -> nn.Sequential:
     """Build a fully connected network: hidden layers of the widths `sizes[1:-1]`, then scores.
 
@@ -53,18 +62,47 @@ def mlp(
 
     A normalised layer has no bias b, since normalising would take it out again and beta replaces it (Ioffe &
     Szegedy 2015, section 3.2). `init` is "glorot", "he" or the standard deviation of a normal distribution; `dropout`
-    is the share of a hidden layer's outputs that training sets to zero; `noise` is how strong the noise of the norms
-    "noisy" and "noisy plain" is. With `nonlinearity="none"` this is the deep
-    linear network of Santurkar et al. 2018. Raises ValueError for an unknown name or fewer than two sizes.
+    is the share of a hidden layer's outputs that training sets to zero; `noise` is how strong the noise of the noisy
+    norms is, and `noise_on` is "all layers" or "the last", of the hidden ones. With `nonlinearity="none"` this is the
+    deep linear network of Santurkar et al. 2018. Raises ValueError for an unknown name or fewer than two sizes.
     """
     if len(sizes) < 2:
         raise ValueError(f"sizes: expected an input and an output width at least, got {list(sizes)}")
+    if noise_on not in ("all layers", "the last"):
+        raise ValueError(f"noise_on: expected 'all layers' or 'the last', got {noise_on!r}")
     layers = []
-    for wide_in, wide_out in pairwise(sizes[:-1]):
+    for place, (wide_in, wide_out) in enumerate(pairwise(sizes[:-1])):
         linear = initialized(nn.Linear(wide_in, wide_out, bias=norm in UNNORMALIZED), init, generator)
-        layers += [linear, *_after(wide_out, norm, nonlinearity, False, Noise(noise, generator))]
+        is_noisy = noise_on == "all layers" or place == len(sizes) - 3
+        own = Noise(noise if is_noisy else noise.scaled(0), generator)
+        layers += [linear, *_after(wide_out, norm, nonlinearity, False, own)]
         layers += [Dropout(dropout, generator)] if dropout else []
-    return nn.Sequential(*layers, initialized(nn.Linear(*sizes[-2:]), init, generator))
+    layers.append(initialized(nn.Linear(*sizes[-2:]), init, generator))
+    return nn.Sequential(Twice(), *layers, SecondHalf()) if norm == "noisy, persistent" else nn.Sequential(*layers)
+
+
+class Twice(nn.Module):
+    """Repeat a batch in training, (N, C) -> (2N, C): once to stay clean, and once to become noisy.
+
+    >>> Twice()(torch.rand(5, 3)).shape
+    torch.Size([10, 3])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the batch twice; in evaluation once."""
+        return torch.cat([x, x], -2) if self.training else x
+
+
+class SecondHalf(nn.Module):
+    """Take what became of the second half in training, (2N, C) -> (N, C).
+
+    >>> SecondHalf()(torch.tensor([[1.0], [2.0]])).tolist()
+    [[2.0]]
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the noisy half; in evaluation all."""
+        return x.chunk(2, -2)[1] if self.training else x
 
 
 class Dropout(nn.Module):
@@ -94,7 +132,7 @@ def vgg(
     nonlinearity: str = "relu",
     init: str | float = "glorot",
     generator: torch.Generator | None = None,
-    noise: Recipe = PAPERS,
+    noise: Recipe = PAPER_DEFAULTS,
 ) -> nn.Sequential:
     """Build a small VGG-like network for images of one channel and ten classes.
 
@@ -159,7 +197,7 @@ def preactivations(net: nn.Sequential, x: Tensor) -> list[Tensor]:
     [(5, 8), (5, 3)]
     """
     given = []
-    with looking(net):
+    with preserve_state(net):
         for layer in net:
             x = layer(x)
             if isinstance(layer, LINEAR):
@@ -168,14 +206,14 @@ def preactivations(net: nn.Sequential, x: Tensor) -> list[Tensor]:
 
 
 @contextmanager
-def looking(net: nn.Module, training: bool = True) -> Iterator[None]:
+def preserve_state(net: nn.Module, training: bool = True) -> Iterator[None]:
     """Look into a network in training mode, or in evaluation mode; then all is as it was.
 
     That is: every layer's mode, running statistics, and the noise to come. A layer that was frozen (in evaluation mode
     within a network in training mode) stays so while it is looked at.
 
     >>> layer = BatchNorm1d(1).eval()
-    >>> with looking(layer):
+    >>> with preserve_state(layer):
     ...     _ = layer(torch.rand(5, 1) + 10)
     >>> layer.running_mean, layer.training
     (tensor([0.]), False)

@@ -1,6 +1,6 @@
 """How long work says how far it is, and hears that nobody waits for it any more.
 
-Mathematics counts its steps with :func:`steps`; whoever cares (a widget) listens with :func:`listening`.
+Mathematics counts its steps with :func:`progress_range`; whoever cares (a widget) listens with :func:`report_progress`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +18,10 @@ class Cancelled(Exception):
     """Raised by a listener to end work whose result is no longer wanted."""
 
 
-def steps(total: int) -> Iterator[int]:
+def progress_range(total: int) -> Iterator[int]:
     """Count from 0 to `total - 1` as `range` does, and tell the listener, if any, before each step.
 
-    >>> list(steps(3))
+    >>> list(progress_range(3))
     [0, 1, 2]
     """
     listener = _listener.get()
@@ -32,11 +32,11 @@ def steps(total: int) -> Iterator[int]:
 
 
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
+def report_progress(listener: Listener) -> Iterator[None]:
     """Call `listener(done, total)` before each step counted inside; it may raise :class:`Cancelled`.
 
-    >>> with listening(lambda done, total: print(f"{done} of {total}")):
-    ...     list(steps(2))
+    >>> with report_progress(lambda done, total: print(f"{done} of {total}")):
+    ...     list(progress_range(2))
     0 of 2
     1 of 2
     [0, 1]
@@ -48,11 +48,11 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def each(items: Sequence[T]) -> Iterator[T]:
+def track(items: Sequence[T]) -> Iterator[T]:
     """Iterate over `items`; steps counted while one is in hand are told as a part of the whole.
 
-    >>> with listening(lambda done, total: print(f"{done} of {total}")):
-    ...     [list(steps(2)) for _ in each("ab")]
+    >>> with report_progress(lambda done, total: print(f"{done} of {total}")):
+    ...     [list(progress_range(2)) for _ in track("ab")]
     0 of 4
     1 of 4
     2 of 4
@@ -64,5 +64,5 @@ def each(items: Sequence[T]) -> Iterator[T]:
         if outer is None:
             yield item
         else:
-            with listening(lambda done, total, i=i: outer(i * total + done, len(items) * total)):
+            with report_progress(lambda done, total, i=i: outer(i * total + done, len(items) * total)):
                 yield item

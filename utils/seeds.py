@@ -22,6 +22,18 @@ def first_seed() -> int:
     return int(told)
 
 
+def run_count() -> int:
+    """Return BOOK_SEEDS, how many seeds an experiment has (10 where it is not set); ValueError for fewer than two.
+
+    >>> run_count() >= 2
+    True
+    """
+    told = os.environ.get("BOOK_SEEDS", "10")
+    if not (told.isascii() and told.isdigit() and int(told) >= 2):
+        raise ValueError(f"BOOK_SEEDS: expected a whole number from 2 on, got {told!r}")
+    return int(told)
+
+
 def torch_rng(seed: int) -> torch.Generator:
     """Return the torch generator of a seed, fresh at each call.
 

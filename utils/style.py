@@ -3,11 +3,13 @@
 An *arm* of an experiment (plain, BN, noisy BN, ...) keeps its colour and its line style in every figure.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import Collection
 from matplotlib.colors import to_hex, to_rgba
@@ -15,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
 
@@ -22,6 +25,8 @@ WIDTH = 5.4  # inches; text of 10 points is then legible where the figure is shr
 DPI = 170
 RIGHT = 0.2  # inches of margin
 MINUS = "\N{MINUS SIGN}"
+DASHED, DOTTED = (0, (4, 2)), (0, (1, 1.2))  # of lines that belong to no arm
+GAP = 0.085  # of a panel's height, between two names at the ends of lines
 
 
 @dataclass(frozen=True)
@@ -125,27 +130,132 @@ def figure(
     return fig, axes
 
 
-def _look(arm: str | Arm) -> Arm:
+# --- axes ------------------------------------------------------------------------------------------------------------
+
+
+def step_axis(ax: Axes, stop: int, start: int = 0, ticks: int = 4) -> None:
+    """Let x be the training step, from `start` to `stop`, with about `ticks` round numbers."""
+    ax.set(xlim=(start, stop), xlabel="training step")
+    ax.locator_params(axis="x", nbins=ticks, steps=[1, 2, 3, 5, 10])
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+
+
+def percent_axis(axis: Axis, low: float = 0.0, high: float = 1.0, step: float = 0.25) -> None:
+    """Let the axis be a share from `low` to `high`, in per cent.
+
+    >>> fig, (ax,) = figure("accuracy")
+    >>> percent_axis(ax.yaxis)
+    >>> [tick.get_text() for tick in ax.get_yticklabels()]
+    ['0 %', '25 %', '50 %', '75 %', '100 %']
+    """
+    axis.set_ticks(np.arange(low, high + 1e-9, step))
+    axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    _set(axis, lim=(low - 0.02 * (high - low) * (low > 0), high + 0.02 * (high - low)))
+
+
+def log_axis(axis: Axis, limits: Sequence[float], ticks: Sequence[float] | None = None) -> None:
+    """Make the axis logarithmic, with numbers that a reader expects at `ticks`; by default at the powers of ten.
+
+    >>> fig, (ax,) = figure("loss")
+    >>> log_axis(ax.yaxis, (0.005, 30))
+    >>> [tick.get_text() for tick in ax.get_yticklabels()]
+    ['0.01', '0.1', '1', '10']
+    """
+    low, high = limits
+    if ticks is None:
+        ticks = 10.0 ** np.arange(np.ceil(np.log10(low)), np.floor(np.log10(high)) + 1)
+    _set(axis, scale="log", lim=(low, high))
+    axis.set_ticks(ticks)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.axes.tick_params(axis=axis.axis_name, which="minor", length=0)
+    axis.set_ticks([], minor=True)
+
+
+def category_axis(ax: Axes, names: Sequence[str]) -> None:
+    """Let y be named rows, the first at the top."""
+    ax.set(ylim=(len(names) - 0.5, -0.5))
+    ax.set_yticks(range(len(names)), names)
+    ax.grid(axis="y", visible=False)
+
+
+def share_y(*panels: Axes) -> None:
+    """Let neighbours have one vertical axis, whose numbers stand at the first alone, and move them together."""
+    for ax in panels[1:]:
+        ax.set_ylim(panels[0].get_ylim())
+        ax.tick_params(labelleft=False)
+    panels[0].figure.subplots_adjust(wspace=0.12)
+
+
+def _set(axis: Axis, **what: object) -> None:
+    axis.axes.set(**{f"{axis.axis_name}{name}": value for name, value in what.items()})
+
+
+# --- arms ------------------------------------------------------------------------------------------------------------
+
+
+def look_of(arm: str | Arm) -> Arm:
     """An arm by its name; what is drawn beside the book's arms brings a look of its own."""
     return ARMS[arm] if isinstance(arm, str) else arm
 
 
 def draw_arm(ax: Axes, arm: str | Arm, x: ArrayLike, runs: ArrayLike, *, seeds: bool = True) -> None:
     """Draw the mean over `runs` (seeds, points) in the arm's colour, and with `seeds` each single run behind it."""
-    look, runs = _look(arm), np.atleast_2d(runs)
+    look, runs = look_of(arm), np.atleast_2d(runs)
     if seeds and len(runs) > 1:
         ax.plot(x, runs.T, color=look.colour, alpha=0.28, linewidth=0.9)
     ax.plot(x, runs.mean(0), color=look.colour, linestyle=look.dashes)
 
 
+def draw_arms(ax: Axes, x: ArrayLike, curves: Mapping[str | Arm, ArrayLike], gap: float = GAP) -> None:
+    """Draw every arm's runs (seeds, points) and name it at its line's end; set limits and scale of the axes before.
+
+    The figure's right margin is made as wide as the names need.
+    """
+    for arm, runs in curves.items():
+        draw_arm(ax, arm, x, runs)
+    ends = {arm: float(np.atleast_2d(runs)[:, -1].mean()) for arm, runs in curves.items()}
+    make_room(ax.figure, *(look_of(arm).label for arm in curves))
+    label_ends(ax, ends, gap)
+
+
+def make_room(fig: Figure, *names: str) -> None:
+    """Make the right margin wide enough for these names beside the last panel."""
+    fig.subplots_adjust(right=1 - (0.16 + 0.09 * max(map(len, names))) / WIDTH)
+
+
+def dot_row(ax: Axes, place: float, arm: str | Arm, values: ArrayLike, marker: str = "o") -> None:
+    """Draw one dot a seed at the height `place`, and a large one for their mean."""
+    look, values = look_of(arm), np.asarray(values, dtype=float)
+    settings = {"color": look.colour, "markeredgewidth": 0, "linestyle": "", "marker": marker}
+    ax.plot(values, np.full(len(values), place), alpha=0.4, markersize=4.5, **settings)
+    ax.plot(values.mean(), place, markersize=8, **settings)
+
+
+def dot_rows(ax: Axes, rows: Mapping[str, Mapping[str | Arm, ArrayLike]], apart: float = 0.28) -> None:
+    """Draw one named row a case, and in it the arms one under the other, as :func:`dot_row` does each."""
+    category_axis(ax, list(rows))
+    for row, arms in enumerate(rows.values()):
+        for i, (arm, values) in enumerate(arms.items()):
+            dot_row(ax, row + apart * (i - (len(arms) - 1) / 2), arm, values)
+
+
+def key(ax: Axes, arms: Sequence[str | Arm], x: float = 0.03, top: float = 0.36, step: float = 0.078) -> None:
+    """Name the arms in a corner of the panel, one under another, each beside a piece of its line."""
+    for row, arm in enumerate(arms):
+        look, y = look_of(arm), top - step * (row + 0.5)
+        line = {"color": look.colour, "linestyle": look.dashes, "linewidth": 1.8}
+        ax.plot([x, x + 0.13], [y, y], transform=ax.transAxes, **line)
+        label(ax, look, x + 0.16, y, fontsize=9, va="center", transform=ax.transAxes)
+
+
 def label(ax: Axes, arm: str | Arm, x: float, y: float, text: str = "", **text_settings) -> None:
     """Write the arm's name, or `text`, at (x, y) in the arm's colour: a direct label in place of a legend."""
-    look = _look(arm)
+    look = look_of(arm)
     settings = {"color": look.colour, "fontweight": "bold", **text_settings}
     ax.text(x, y, text or look.label, **settings)
 
 
-def label_ends(ax: Axes, ends: dict[str | Arm, float], gap: float) -> None:
+def label_ends(ax: Axes, ends: Mapping[str | Arm, float], gap: float = GAP) -> None:
     """Name each arm at the right end of its line, `ends[arm]`, inside the panel's height.
 
     Names nearer than `gap` of the axis move apart.
@@ -157,7 +267,46 @@ def label_ends(ax: Axes, ends: dict[str | Arm, float], gap: float) -> None:
     for i in reversed(range(len(heights))):
         heights[i] = min(heights[i], 1 - gap * (len(heights) - 1 - i))
     for arm, height in zip(ordered, heights, strict=True):
-        label(ax, arm, 1, height, f" {_look(arm).label}", va="center", transform=ax.transAxes)
+        label(ax, arm, 1, height, f" {look_of(arm).label}", va="center", transform=ax.transAxes)
+
+
+def guessing(ax: Axes, x: float, share: float = 0.1) -> None:
+    """Draw the accuracy of guessing, and say so at `x`."""
+    ax.axhline(share, color=MUTED, linewidth=1, linestyle=":")
+    ax.text(x, share - 0.015, "guessing", color=MUTED, fontsize=9, ha="center", va="top")
+
+
+def running_mean(curves: ArrayLike, window: int) -> np.ndarray:
+    """The mean over `window` neighbours along the last axis: (..., n) -> (..., n - window + 1).
+
+    >>> running_mean([1.0, 3.0, 5.0], 2).tolist()
+    [2.0, 4.0]
+    """
+    return np.lib.stride_tricks.sliding_window_view(np.asarray(curves, dtype=float), window, axis=-1).mean(-1)
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def told(
+    values: Mapping[str | Arm, ArrayLike], say: Callable[[ArrayLike], str] | None = None, joint: str = ", "
+) -> str:
+    """Say each arm's name and its values, by :func:`spread` unless `say` says how.
+
+    >>> told({"plain": [1.0, 3.0], "bn": [2.0, 2.0]})
+    'plain 2.00 ± 1.41, BN 2.00 ± 0.00'
+    """
+    return joint.join(f"{look_of(arm).label} {(say or spread)(each)}" for arm, each in values.items())
+
+
+def between(interval: Sequence[float], digits: int = 2) -> str:
+    """Write an estimate with its 95 % interval (see `utils.intervals`), with so many significant digits.
+
+    >>> between((2.04, -0.48, 114.2))
+    '2 [−0.48, 110]'
+    """
+    middle, low, high = (number(float(f"{each:.{digits}g}")) for each in interval)
+    return f"{middle} [{low}, {high}]"
 
 
 def spread(values: ArrayLike, digits: int = 2) -> str:

@@ -1,1 +1,0 @@
-"""The explorables of the book, one module a chapter."""

@@ -1,0 +1,334 @@
+"""The explorables of the chapter "Walk along the gradient"."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from numpy.typing import ArrayLike
+
+from utils import intervals
+from utils.experiments import smoothness as experiment
+from utils.experiments.smoothness import (
+    BOWL_RATE,
+    DEEP,
+    DEPTHS,
+    FAST,
+    FIRST,
+    GOOD,
+    LATE,
+    LENGTHS,
+    NETWORKS,
+    RELATIVE_SEEDS,
+    RELATIVES,
+    START,
+    TIMES,
+    LineProbes,
+    Quantity,
+    along,
+    envelope,
+    final_loss_ratios,
+    probes_of,
+    ratios,
+)
+from utils.explore import Drawing, control, explore
+from utils.style import (
+    ARMS,
+    DASHED,
+    INK,
+    MUTED,
+    Arm,
+    between,
+    dot_rows,
+    figure,
+    key,
+    label_ends,
+    log_axis,
+    make_room,
+    number,
+    share_y,
+    step_axis,
+    told,
+)
+from utils.training import SEEDS
+
+PAIR = ("plain", "bn")
+LOOKS = ARMS | {FAST: Arm(f"plain × {TIMES}", ARMS["noisy plain"].colour, (0, (1.2, 1.2)))}
+LIMITS = {  # of the loss, of the gradient's change, of L
+    FIRST: ((0.1, 10), (0.1, 10), (1, 100)),
+    DEEP: ((0.003, 30), (0.01, 100), (1, 100)),
+    GOOD: ((0.001, 10), (0.01, 10), (1, 30)),
+}
+WHAT = {
+    Quantity.LOSS: "range of the loss",
+    Quantity.GRADIENT: "largest change of the gradient",
+    Quantity.BETA: "effective L",
+    Quantity.FAR: "L at the longest length",
+}
+
+
+def _limits(network: str, quantity: Quantity) -> tuple[float, float]:
+    return LIMITS[network][min(list(Quantity).index(quantity), 2)]
+
+
+def times(values: ArrayLike) -> str:
+    """Write the geometric mean of ratios with its 95 % interval.
+
+    >>> times([1.0, 2.0, 4.0])
+    '2 [0.36, 11] times'
+    """
+    return f"{between(intervals.ratio(values))} times"
+
+
+# --- a bowl ----------------------------------------------------------------------------------------------------------
+
+
+@explore(
+    curvature=control([1, 3, 10], label="curvature of the steep axis"),
+    angle=control([0, 20, 45, 90], label="where it starts", unit="degrees"),
+)
+def walk(curvature: int = 10, angle: int = 20) -> Drawing:
+    """A walk along the gradient, in a bowl."""
+    turn, curvatures = np.deg2rad(angle), np.array([1.0, curvature])
+    start = np.array([np.cos(turn), np.sin(turn)])
+    rates = [BOWL_RATE * length for length in LENGTHS]
+    line = experiment.along_gradient(lambda w: experiment.bowl(w, curvature), [torch.tensor(start)], rates)
+    fig, (left, right) = figure("seen from above", "loss along the line", height=3.3)
+    x, y = np.meshgrid(np.linspace(-1.6, 1.6, 81), np.linspace(-3.3, 1.5, 121))
+    levels = 0.06 * 2.0 ** np.arange(10)
+    left.contour(x, y, (x**2 + curvature * y**2) / 2, levels=levels, colors=[MUTED], linewidths=0.7, alpha=0.8)
+    places = start - np.outer(rates, curvatures * start)
+    left.plot([start[0], places[-1, 0]], [start[1], places[-1, 1]], color=INK, linewidth=1)
+    left.plot(*places.T, "o", color=INK, markersize=4.5)
+    left.set(xlim=(-1.6, 1.6), ylim=(-3.3, 1.5), xlabel="w₁", ylabel="w₂", aspect="equal")
+    left.grid(visible=False)
+    lengths = np.linspace(0, 4.2, 60)
+    passed = start - np.outer(BOWL_RATE * lengths, curvatures * start)
+    right.plot(lengths, (passed**2 @ curvatures) / 2, color=MUTED, linewidth=1.2)
+    right.plot(LENGTHS, line.losses, "o", color=INK, markersize=4.5)
+    for ax, place in ((left, start), (right, (0, line.loss))):
+        ax.plot(*place, "o", color=INK, markersize=9, markerfacecolor="none", markeredgewidth=1.8, clip_on=False)
+    low, high = line.losses.min(), line.losses.max()
+    right.plot([4.5, 4.5], [low, high], color=INK, linewidth=5, solid_capstyle="butt")
+    top = 1.12 * max(line.loss, high)
+    right.set(xlim=(-0.2, 4.7), ylim=(-0.04 * top, top), xticks=range(5), xlabel="length / learning rate")
+    lowest = LENGTHS[int(line.losses.argmin())]
+    how = "it falls all the way" if lowest == LENGTHS[-1] else f"it is lowest at {lowest:g} and then rises again"
+    return fig, (
+        f"A bowl with curvatures 1 and {curvature}, from {angle} degrees, learning rate {BOWL_RATE}: the gradient is "
+        f"{line.gradient_norm:.2f} long; the loss, {line.loss:.2f} at the start, has a range of {high - low:.2f} over "
+        f"the eight places ({how}); the effective L is {max(line.gradient_changes / line.distances):.2f}."
+    )
+
+
+# --- one moment of training ------------------------------------------------------------------------------------------
+
+
+@explore(
+    moment=control(list(range(0, 100, 10)), label="moment of training", unit="%", plays=True),
+    network=[FIRST, DEEP],
+    quantity=list(Quantity)[:3],
+)
+def one_moment(moment: int = 60, network: str = FIRST, quantity: str = Quantity.LOSS) -> Drawing:
+    """How the band is made: one moment of training, eight places along the gradient."""
+    quantity, settings = Quantity(quantity), NETWORKS[network]
+    step = moment * settings.steps // 100
+    fig, (left, right) = figure(f"at step {step}", "the whole run", height=3.4, left=0.8)
+    left.set_ylabel(quantity)
+    said = {}
+    for place, arm in enumerate(PAIR):
+        probes = probes_of(network, arm)[0]
+        row, values = int(np.searchsorted(probes.step, step)), along(probes, quantity)
+        _one_line(left, arm, probes, quantity, row, 4.45 + 0.28 * place)
+        _bars(right, arm, probes, quantity, row)
+        said[arm] = f"{_told(values[row].min())} to {_told(values[row].max())}"
+        if quantity == Quantity.BETA:
+            said[arm] += f" (at the longest length {_told(values[row, -1])})"
+    right.axvline(step, ymax=0.9, color=MUTED, linewidth=1, linestyle=":")
+    for ax in (left, right):
+        log_axis(ax.yaxis, _limits(network, quantity))
+    left.set(xlim=(-0.25, 5.0), xticks=range(5), xlabel="length / learning rate")
+    step_axis(right, settings.steps, -round(0.01 * settings.steps), ticks=3)
+    share_y(left, right)
+    key(right, PAIR, x=0.5, top=0.98)
+    what = "the gradient's change" if quantity == Quantity.GRADIENT else f"the {quantity}"
+    return fig, (
+        f"{network}, seed 0, before update {step + 1} of {settings.steps}: over the eight places along the gradient "
+        f"{what} is {told(said, str)}."
+    )
+
+
+def _one_line(ax: Axes, arm: str, probes: LineProbes, quantity: Quantity, row: int, x: float) -> None:
+    """One moment's values over the lengths, and at `x` a bar from the lowest to the highest."""
+    colour, values = ARMS[arm].colour, along(probes, quantity)[row]
+    if quantity == Quantity.LOSS:
+        ax.plot([0, LENGTHS[0]], [probes.loss[row], values[0]], color=colour, linewidth=1, alpha=0.6)
+        ax.plot(0, probes.loss[row], "o", color=colour, markersize=9, markerfacecolor="none", markeredgewidth=1.8)
+    ax.plot(LENGTHS, values, color=colour, linewidth=1, alpha=0.6)
+    ax.plot(LENGTHS, values, "o" if arm == "bn" else "s", color=colour, markersize=4.5)
+    ax.plot([x, x], [values.min(), values.max()], color=colour, linewidth=5, solid_capstyle="butt")
+
+
+def _bars(ax: Axes, arm: str, probes: LineProbes, quantity: Quantity, row: int) -> None:
+    """The band of a run, paler after the moment `row`."""
+    colour, (low, high) = ARMS[arm].colour, envelope(probes, quantity)
+    for until, opacity in ((len(low), 0.16), (row + 1, 0.5)):
+        ax.fill_between(probes.step[:until], low[:until], high[:until], color=colour, alpha=opacity, linewidth=0)
+    ax.plot([probes.step[row]] * 2, [low[row], high[row]], color=colour, linewidth=4, solid_capstyle="butt", zorder=3)
+
+
+def _told(value: float) -> str:
+    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
+
+
+# --- the bands -------------------------------------------------------------------------------------------------------
+
+
+@explore(quantity=list(Quantity), network=list(NETWORKS))
+def bands(quantity: str = Quantity.LOSS, network: str = FIRST) -> Drawing:
+    """The three bands over the whole course of training, with and without BN."""
+    quantity = Quantity(quantity)
+    at_first, late = (times(ratios(network, quantity, part)) for part in (START, LATE))
+    return _draw_bands(quantity, network, PAIR), (
+        f"{network}, {SEEDS} seeds: the plain network's {WHAT[quantity]} is {at_first} that with BN before the first "
+        f"update, and {late} in the second half of training (95 % intervals)."
+    )
+
+
+@explore(quantity=list(Quantity), network=list(NETWORKS))
+def faster(quantity: str = Quantity.LOSS, network: str = FIRST) -> Drawing:
+    """The plain network trained at four times the rate, and probed at the same places."""
+    quantity = Quantity(quantity)
+    arms = ("plain", FAST)
+    own, fast = (between(intervals.median(ratios(network, quantity, arm=arm))) for arm in arms)
+    ends = [final_loss_ratios(network, arm) for arm in arms]
+    own_end, fast_end = (between(intervals.median(each)) for each in ends)
+    broken = np.isinf(ends[1]).sum()
+    return _draw_bands(quantity, network, (*PAIR, FAST)), (
+        f"{network}, {SEEDS} seeds, second half: the plain network's {WHAT[quantity]} is {own} times BN's, and trained "
+        f"at {TIMES} times the rate {fast} times. Its final training loss is {own_end} times BN's, and then {fast_end} "
+        f"times (medians, 95 % intervals{f'; {broken} runs diverge' if broken else ''})."
+    )
+
+
+def _draw_bands(quantity: Quantity, network: str, arms: tuple[str, ...]):
+    """Fill from the lowest to the highest value, geometric means over the seeds; each seed's highest is a thin line."""
+    settings = NETWORKS[network]
+    fig, (ax,) = figure(f"{WHAT[quantity]}: {network}" if quantity != Quantity.LOSS else f"loss: {network}", height=3.5)
+    log_axis(ax.yaxis, _limits(network, quantity))
+    step_axis(ax, settings.steps - experiment.EVERY)
+    ends = {}
+    for arm in arms:
+        look, runs = LOOKS[arm], probes_of(network, arm)
+        steps, is_band = max((run.step for run in runs), key=len), quantity in (Quantity.LOSS, Quantity.GRADIENT)
+        edges = np.full((len(runs), 2, len(steps)), np.nan)  # where a run has diverged there is nothing to draw
+        for run, each in zip(runs, edges, strict=True):
+            each[:, : len(run.step)] = envelope(run, quantity)
+        low, high = np.exp(np.nanmean(np.log(np.maximum(edges, 1e-9)), 0))
+        ax.plot(steps, edges[:, 1].T, color=look.colour, alpha=0.28, linewidth=0.9)
+        for edge in (low, high) if is_band else (high,):
+            ax.plot(steps, edge, color=look.colour, linestyle=look.dashes, linewidth=1.6)
+        if is_band:
+            ax.fill_between(steps, low, high, color=look.colour, alpha=0.3, linewidth=0)
+        ends[look] = high[-1]
+    if quantity in (Quantity.BETA, Quantity.FAR):
+        length = 1 if quantity == Quantity.BETA else LENGTHS[-1]
+        line, unit = 2 / (length * settings.lr), "η" if length == 1 else f"({length:g}η)"
+        ax.axhline(line, color=INK, linewidth=1, linestyle=DASHED)
+        told_at = {"ha": "right", "va": "top", "transform": ax.transAxes}
+        ax.text(0.99, 0.97, f"dashed line: 2 / {unit} = {number(line, 3)}", color=INK, fontsize=9, **told_at)
+    make_room(fig, *(look.label for look in ends))
+    label_ends(ax, ends)
+    return fig
+
+
+# --- other normalisations --------------------------------------------------------------------------------------------
+
+
+TRAINING = "final training loss"
+
+
+@explore(quantity=[*Quantity, TRAINING])
+def relatives(quantity: str = Quantity.LOSS) -> Drawing:
+    """Is it BN that makes the bands narrow, or would any normalisation do?"""
+    arms = ("plain", *RELATIVES)
+    if quantity == TRAINING:
+        found, what = {arm: final_loss_ratios(FIRST, arm) for arm in arms}, TRAINING
+    else:
+        found, what = {arm: ratios(FIRST, Quantity(quantity), arm=arm) for arm in arms}, WHAT[Quantity(quantity)]
+    fig, (ax,) = figure(f"{what}, times BN's", height=2.9, left=1.0)
+    dot_rows(ax, {ARMS[arm].label: {arm: values} for arm, values in found.items()})
+    log_axis(ax.xaxis, *(((0.8, 1.6), (0.8, 1, 1.2, 1.4)) if quantity == TRAINING else ((0.4, 20), (0.5, 1, 2, 5, 10))))
+    ax.axvline(1, color=INK, linewidth=1)
+    ax.set_xlabel("times BN's" if quantity == TRAINING else "times BN's, second half of training")
+    return fig, (
+        f"{FIRST}, {RELATIVE_SEEDS} seeds (plain {SEEDS}): times BN's, the {what} is "
+        f"{told(found, lambda values: between(intervals.ratio(values)))} (95 % intervals)."
+    )
+
+
+# --- before the first update -----------------------------------------------------------------------------------------
+
+
+@explore(initialisation=["Glorot", "He"])
+def untrained(initialisation: str = "Glorot") -> Drawing:
+    """How flat is a network that has not been trained?"""
+    fig, panels = figure("length of gradient", "range of the loss", height=3.3)
+    found = {arm: experiment.at_start(initialisation.lower(), arm) for arm in PAIR}
+    for arm, start in found.items():
+        for ax, values in zip(panels, (start.gradient_norm, start.loss_range), strict=True):
+            ax.plot(DEPTHS, values.T, "o", color=ARMS[arm].colour, markersize=3.5, alpha=0.45, markeredgewidth=0)
+            ax.plot(DEPTHS, np.exp(np.log(values).mean(0)), color=ARMS[arm].colour, linestyle=ARMS[arm].dashes)
+    for ax, limits in zip(panels, ((0.05, 300), (3e-4, 10)), strict=True):
+        log_axis(ax.yaxis, limits)
+        ax.set(xlim=(1, 21), xticks=DEPTHS, xlabel="hidden layers")
+    key(panels[0], PAIR, top=0.98)
+    plain, bn, ten = found["plain"], found["bn"], DEPTHS.index(10)
+    return fig, (
+        f"{initialisation} initialisation, before the first update, {SEEDS} seeds: with 10 layers the plain network's "
+        f"gradient is {times((plain.gradient_norm / bn.gradient_norm)[:, ten])} as long as BN's, and its range of the "
+        f"loss {times((plain.loss_range / bn.loss_range)[:, ten])} as large; with 20 layers BN's gradient is "
+        f"{times((bn.gradient_norm / plain.gradient_norm)[:, -1])} as long as the plain network's (95 % intervals)."
+    )
+
+
+# --- a slice in two random directions --------------------------------------------------------------------------------
+
+DIRECTIONS = {"filter by filter": True, "as drawn": False}
+
+
+@explore(
+    step=control(experiment.SLICE_STEPS, label="training step"),
+    directions=list(DIRECTIONS),
+    factor=control((1, 3), label="BN's weights, times"),
+)
+def random_slice(step: int = 200, directions: str = "filter by filter", factor: int = 1) -> Drawing:
+    """The picture that readers know: a slice of the loss in two random directions."""
+    reach, said = experiment.REACH[DIRECTIONS[directions]], {}
+    fig, panels = figure("plain", "BN" if factor == 1 else f"BN, weights × {factor}", height=3.6, left=0.75)
+    for ax, arm in zip(panels, PAIR, strict=True):
+        settings = replace(NETWORKS[FIRST], norm=arm, steps=step)
+        losses = experiment.slice_around(settings, 0, factor if arm == "bn" else 1, DIRECTIONS[directions])
+        grid = np.linspace(-reach, reach, len(losses))
+        image = ax.imshow(losses, norm=LogNorm(0.3, 30), cmap="cividis", origin="lower",
+                          extent=(-reach, reach, -reach, reach), aspect="equal", interpolation="bilinear")  # fmt: skip
+        levels = 0.4 * 1.25 ** np.arange(24)
+        ax.contour(grid, grid, losses, levels=levels, colors=["#fefefe"], linewidths=0.7, alpha=0.7)
+        ax.plot(0, 0, "+", color="#fefefe", markersize=9, markeredgewidth=1.8)
+        ticks = (-reach, 0, reach)
+        ax.set(xticks=ticks, yticks=ticks, xlabel="first direction")
+        ax.xaxis.set_major_formatter(lambda value, _: number(value))
+        ax.yaxis.set_major_formatter(lambda value, _: number(value))
+        ax.grid(visible=False)
+        middle = len(losses) // 2
+        said[arm] = f"{losses[middle, middle]:.2f} in the middle and up to {losses.max():.2f} in the slice"
+    panels[0].set_ylabel("second direction")
+    panels[1].tick_params(labelleft=False)
+    bar = fig.colorbar(image, ax=panels, orientation="horizontal", extend="max", fraction=0.05, pad=0.22)
+    log_axis(bar.ax.xaxis, (0.3, 30), (0.3, 1, 3, 10, 30))
+    bar.set_label("loss, in nats")
+    return fig, (
+        f"{FIRST}, seed 0, step {step}, directions {directions}: the loss of 200 training images is, plain, "
+        f"{said['plain']}; with BN{'' if factor == 1 else f' and weights {factor} times as long'}, {said['bn']}."
+    )

@@ -1,0 +1,98 @@
+"""The figures of the chapter "Covariate shift" about images: networks in another light, and statistics taken anew."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from utils.data import digits
+from utils.experiments import test_time_statistics as experiment
+from utils.experiments.test_time_statistics import ARMS, BATCH_SIZES, BRIGHTNESS, CONTRAST, CORRUPTIONS, SEEDS
+from utils.explore import Drawing, control, explore, picture
+from utils.style import (
+    INK,
+    MUTED,
+    dot_row,
+    dot_rows,
+    draw_arm,
+    figure,
+    key,
+    label,
+    label_ends,
+    log_axis,
+    look_of,
+    make_room,
+    number,
+    per_cent,
+    percent_axis,
+    told,
+)
+
+
+@explore(brightness=BRIGHTNESS, contrast=CONTRAST, clip=control(True, label="cut to [0, 1]"))
+def other_light(brightness: float = 0.0, contrast: float = 1.0, clip: bool = False) -> Drawing:
+    """Digits in another light, and the networks that never saw it."""
+    fig, (left, right) = figure("images", f"test accuracy, {SEEDS} seeds", height=3.5)
+    left.set_axis_off()
+    _image(left, 0, "as in\ntraining", MUTED)
+    _image(left, 1, "at test\ntime", INK, brightness, contrast, clip)
+    result = experiment.accuracy_in_light(brightness, contrast, clip)
+    for place, arm in enumerate(reversed(ARMS)):
+        dot_row(right, place, arm, result[arm])
+        label(right, arm, 0.02, place + 0.3, fontsize=10, transform=right.get_yaxis_transform())
+    percent_axis(right.xaxis, step=0.5)
+    right.set(ylim=(-0.4, 2.75), yticks=[], xlabel="correct")
+    light = f"brightness {'+' * (brightness > 0)}{number(brightness)}, contrast × {contrast:g}"
+    cut = ", cut to [0, 1]" if clip else ""
+    return fig, f"At {light}{cut}: {told(result, per_cent)} correct ({SEEDS} seeds)."
+
+
+def _image(ax: Axes, place: int, text: str, colour: str, *light: float) -> None:
+    """The first test digit in a light, on one scale for all, with words beside it."""
+    inset = ax.inset_axes((0.0, 0.5 - 0.54 * place, 0.62, 0.5))
+    image = experiment.adjusted(digits().x_test[0], *light)
+    inset.imshow(image.reshape(8, 8), cmap="gray", vmin=-0.5, vmax=1.5)
+    inset.set(xticks=[], yticks=[])
+    inset.grid(visible=False)
+    inset.spines[:].set_visible(True)
+    ax.text(0.64, 0.75 - 0.54 * place, text, fontsize=10, va="center", color=colour)
+
+
+@picture
+def what_it_mends() -> Drawing:
+    """Six changes of the test images, and how the three networks bear them."""
+    results = {kind: experiment.accuracy_corrupted(kind) for kind in CORRUPTIONS}
+    fig, (ax,) = figure(f"test accuracy, {SEEDS} seeds", height=4.4, left=1.15)
+    dot_rows(ax, results)
+    percent_axis(ax.xaxis)
+    key(ax, ARMS, x=0.55, top=0.3)
+    said = [
+        f"{kind} " + ", ".join(f"{each.mean():.0%}" for each in result.values()) for kind, result in results.items()
+    ]
+    names = ", ".join(look_of(arm).label for arm in ARMS)
+    return fig, f"Share correct, {names} in this order, mean of {SEEDS} seeds: {'; '.join(said)}."
+
+
+@explore(
+    classes=control([1, 2, 5, 10], label="classes in a batch"),
+    brightness=control([0.0, 0.1, 0.25], label="brightness"),
+)
+def batch_composition(classes: int = 10, brightness: float = 0.25) -> Drawing:
+    """Statistics taken from the very batch that is classified: how large, and how mixed, must it be?"""
+    own = np.array([experiment.accuracy_by_batch(size, classes, brightness) for size in BATCH_SIZES]).T
+    alone, anew = experiment.accuracy_in_light(brightness), ARMS[2]
+    fig, (ax,) = figure("test accuracy", height=3.3)
+    log_axis(ax.xaxis, (2, 32), BATCH_SIZES)
+    percent_axis(ax.yaxis)
+    ax.set_xlabel("images in a batch")
+    draw_arm(ax, anew, BATCH_SIZES, own)
+    ends = {anew: own[:, -1].mean()}
+    for arm in ("plain", "bn"):
+        ends[arm] = alone[arm].mean()
+        ax.axhline(ends[arm], color=look_of(arm).colour, linestyle=look_of(arm).dashes)
+    make_room(fig, *(f" {look_of(arm).label} " for arm in ends))
+    label_ends(ax, ends)
+    return fig, (
+        f"Batches of {classes} class{'es' * (classes > 1)}, brightness {'+' * (brightness > 0)}{brightness:g}, {SEEDS} "
+        f"seeds: with the statistics of its own batch BN has {per_cent(own[:, -1])} correct in batches of 32 and "
+        f"{per_cent(own[:, 1])} in batches of 4; with those of training {alone['bn'].mean():.1%}; plain "
+        f"{alone['plain'].mean():.1%}."
+    )

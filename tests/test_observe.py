@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from utils.data import digits
 from utils.networks import mlp, preactivations, vgg
-from utils.observe import accuracy, evenly_spaced, observe, trace, unit_statistics
-from utils.training import Settings, train_seeds, updates
+from utils.observe import accuracy, observe, trace, unit_statistics
+from utils.training import Settings, evenly_spaced, train_seeds, updates
 
 SMALL = Settings("bn", depth=2, width=10, steps=6, lr=0.5)
 

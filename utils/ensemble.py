@@ -51,13 +51,11 @@ class Ensemble:
         each = [list(net.parameters()) for net in self.nets]
         many = sum(p.numel() for parameters in each for p in parameters)
         self.flat, self.gradient = torch.empty(many), torch.zeros(many)
-        self.owner = torch.empty(many, dtype=torch.long)  # to which network an entry belongs
         self.leaves, start = {}, 0
         for parameters in zip(*each, strict=True):
             shape, size = (len(parameters), *parameters[0].shape), parameters[0].numel()
             part = slice(start, start := start + len(parameters) * size)
             values, gradients = self.flat[part].view(shape), self.gradient[part].view(shape)
-            self.owner[part] = torch.arange(len(parameters)).repeat_interleave(size)
             for i, parameter in enumerate(parameters):
                 values[i] = parameter.data
                 parameter.data, parameter.grad = values[i], gradients[i]

@@ -68,17 +68,6 @@ def accuracy(net: nn.Module, x: Tensor, y: Tensor) -> float:
         return (net(x).argmax(1) == y).float().mean().item()
 
 
-def evenly_spaced(steps: int, n: int) -> list[int]:
-    """At most `n` updates from 0 to `steps`, as evenly spaced as whole numbers can be. ValueError for fewer than two.
-
-    >>> evenly_spaced(600, 4)
-    [0, 200, 400, 600]
-    """
-    if n < 2:
-        raise ValueError(f"n: expected two or more, got {n}")
-    return np.unique(np.linspace(0, steps, n).round().astype(int)).tolist()
-
-
 def observe(
     settings: Settings, seeds: int, at: Sequence[int], measure: Callable[[Update], tuple]
 ) -> list[list[np.ndarray]]:

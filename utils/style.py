@@ -305,7 +305,7 @@ def between(interval: Sequence[float], digits: int = 2) -> str:
     >>> between((2.04, -0.48, 114.2))
     '2 [−0.48, 110]'
     """
-    middle, low, high = (number(float(f"{each:.{digits}g}")) for each in interval)
+    middle, low, high = (rounded(each, digits) for each in interval)
     return f"{middle} [{low}, {high}]"
 
 
@@ -340,6 +340,15 @@ def number(value: float, digits: int = 4) -> str:
         power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
         return power if mantissa == "1" else f"{mantissa}·{power}".replace("-", MINUS)
     return mantissa.replace("-", MINUS)
+
+
+def rounded(value: float, digits: int = 2) -> str:
+    """Write a number with so many significant digits, in full where it is large.
+
+    >>> rounded(16_267.6), rounded(-6.42)
+    ('16,000', '−6.4')
+    """
+    return number(float(f"{value:.{digits}g}"))
 
 
 def _dark(colour) -> tuple[float, float, float, float] | str:

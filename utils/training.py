@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
@@ -142,6 +142,15 @@ class Settings:
         return each.view(target.shape).mean(1)
 
 
+def by_norm(settings: Settings, norms: Sequence[str] = ("plain", "bn")) -> dict[str, Settings]:
+    """The same settings with each of some norms, by its name: the arms of an experiment.
+
+    >>> by_norm(Settings(depth=5))["bn"].depth
+    5
+    """
+    return {norm: replace(settings, norm=norm) for norm in norms}
+
+
 @cache
 def _loaded(data: str) -> Split:
     return TASKS[data].load()
@@ -159,6 +168,17 @@ def _split(data: str, inputs: str, validation: bool, examples: int, seed: int, f
         x, y = x[chosen], y[chosen]
     split = Split(x, y, x_test, y_test)
     return standardized(split) if inputs == "standardized" and TASKS[data].classes else split
+
+
+def evenly_spaced(steps: int, n: int) -> list[int]:
+    """At most `n` updates from 0 to `steps`, as evenly spaced as whole numbers can be. ValueError for fewer than two.
+
+    >>> evenly_spaced(600, 4)
+    [0, 200, 400, 600]
+    """
+    if n < 2:
+        raise ValueError(f"n: expected two or more, got {n}")
+    return np.unique(np.linspace(0, steps, n).round().astype(int)).tolist()
 
 
 class Run(NamedTuple):
@@ -180,6 +200,14 @@ class Run(NamedTuple):
         (2,)
         """
         return self.test_accuracy[np.searchsorted(self.eval_steps, np.round(steps), side="right") - 1]
+
+    def final_loss(self, last: int) -> float:
+        """The mean loss of the `last` mini-batches; infinite where the run diverged.
+
+        >>> bool(np.isfinite(train(Settings(steps=2), seed=0).final_loss(2)))
+        True
+        """
+        return float(self.loss[-last:].mean()) if self.diverged_at is None else np.inf
 
 
 @contextmanager
@@ -225,17 +253,10 @@ def updates(settings: Settings, seed: int) -> Iterator[Update]:
     >>> [update.step for update in updates(Settings(steps=2), seed=0)]
     [0, 1, 2]
     """
-    net, (images, labels, *_) = settings.network(seed), settings.task(seed)
-    parameters, rng = list(net.parameters()), torch_rng(seed)
+    net, task, rng = settings.network(seed), settings.task(seed), torch_rng(seed)
+    parameters = list(net.parameters())
     optimizer = Optimizer(settings, parameters)
-
-    def draw() -> tuple[Tensor, Tensor]:
-        if not settings.batch_size:
-            return images, labels
-        batch = torch.randint(len(images), (settings.batch_size,), generator=rng)
-        return images[batch], labels[batch]
-
-    x, y = draw()
+    x, y = _draw(task, settings.batch_size, rng)
     yield Update(0, net, 0.0, 0.0, (x, y))
     for step in progress_range(settings.steps):
         scores = net(x)
@@ -244,10 +265,18 @@ def updates(settings: Settings, seed: int) -> Iterator[Update]:
         loss.backward()
         optimizer.step([parameter.grad for parameter in parameters])
         accuracy = _share_right(scores, y).item()
-        x, y = draw()
+        x, y = _draw(task, settings.batch_size, rng)
         yield Update(step + 1, net, loss.item(), accuracy, (x, y))
         if not loss.isfinite():
             return
+
+
+def _draw(task: Split, batch_size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The next mini-batch of the training data, drawn with replacement; all of them where its size is 0."""
+    if not batch_size:
+        return task.x_train, task.y_train
+    batch = torch.randint(len(task.x_train), (batch_size,), generator=rng)
+    return task.x_train[batch], task.y_train[batch]
 
 
 class Optimizer:
@@ -319,14 +348,7 @@ def updates_together(settings: Settings, seeds: int) -> Iterator[Moment]:
     optimizer, rngs = Optimizer(settings, [ensemble.flat]), [torch_rng(seed) for seed in range(seeds)]
 
     def draw() -> tuple[Tensor, Tensor]:
-        if not settings.batch_size:
-            return tuple(torch.stack(each) for each in zip(*(task[:2] for task in tasks), strict=True))
-        size, pairs = (settings.batch_size,), zip(tasks, rngs, strict=True)
-        batches = [torch.randint(len(task.x_train), size, generator=rng) for task, rng in pairs]
-        if all(task is tasks[0] for task in tasks):
-            batch = torch.stack(batches)
-            return tasks[0].x_train[batch], tasks[0].y_train[batch]
-        pairs = [(task.x_train[batch], task.y_train[batch]) for task, batch in zip(tasks, batches, strict=True)]
+        pairs = [_draw(task, settings.batch_size, rng) for task, rng in zip(tasks, rngs, strict=True)]
         return tuple(torch.stack(each) for each in zip(*pairs, strict=True))
 
     x, y = draw()
@@ -390,7 +412,7 @@ def train_all(arms: Mapping[str, Settings], seeds: int = SEEDS, on: "int | Clien
 def _runs(settings: Settings, seeds: Sequence[int], moments: Iterator[Moment]) -> list[Run]:
     """Follow some networks to the end of their training, and evaluate them on the way."""
     x, y = (torch.stack(each) for each in zip(*(settings.task(seed)[2:] for seed in seeds), strict=True))
-    eval_at = set(np.linspace(0, settings.steps, settings.n_evals).round().astype(int).tolist())
+    eval_at = evenly_spaced(settings.steps, settings.n_evals)
     losses, accuracies, evals = [], [], [[] for _ in seeds]
     diverged_at: list[int | None] = [None for _ in seeds]
     for moment in moments:

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from utils.cache import cached
 from utils.experiments.what_batchnorm_buys import steps_to
 from utils.networks import LINEAR
-from utils.observe import Layer, accuracy, evenly_spaced, observe, trace, unit_statistics
+from utils.observe import Layer, accuracy, observe, trace, unit_statistics
 from utils.seeds import torch_rng
 from utils.sweeps import by_arm
-from utils.training import SEEDS, Settings, Update
+from utils.training import SEEDS, Settings, Update, by_norm, evenly_spaced
 
 # --- settings --------------------------------------------------------------------------------------------------------
 
@@ -350,8 +350,7 @@ def watch_arms(settings: Settings, seeds: int = SEEDS) -> dict[str, list[Drift]]
     >>> list(watch_arms(Settings(steps=2), seeds=2))
     ['plain', 'bn']
     """
-    arms = {arm: replace(settings, norm=arm) for arm in ARMS}
-    return by_arm(watch_drift, arms, seeds, 3 if settings.depth == DEEP.depth else N_EVALS)
+    return by_arm(watch_drift, by_norm(settings, ARMS), seeds, 3 if settings.depth == DEEP.depth else N_EVALS)
 
 
 def two_looks(norm: str, seeds: int = SEEDS) -> list[TwoLooks]:

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from utils.training import SEEDS, Run, Settings, train_all
+from utils.training import SEEDS, Run, Settings, by_norm, train_all
 
 DEEP = Settings(depth=10, width=48, nonlinearity="relu", init="he", batch_size=32, steps=200, n_evals=9)
 DEPTHS = (5, 10, 20)
@@ -21,7 +21,7 @@ def deep_runs(depth: int, lr: float, seeds: int = SEEDS) -> dict[str, list[Run]]
     (['bn', 'plain'], (9,))
     """
     settings = replace(DEEP, depth=depth, lr=lr)
-    return train_all({norm: replace(settings, norm=norm) for norm in ("plain", "bn")}, seeds)
+    return train_all(by_norm(settings), seeds)
 
 
 def final_accuracy(runs: list[Run]) -> np.ndarray:

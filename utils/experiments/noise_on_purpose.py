@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from utils.cache import cached
 from utils.experiments.internal_covariate_shift import Yardstick, displacement
+from utils.experiments.test_time_statistics import recalibrated
 from utils.networks import preserve_state
 from utils.norms import PAPER_DEFAULTS, Noise, Recipe
-from utils.observe import accuracy, evenly_spaced, observe, trace, unit_statistics
+from utils.observe import accuracy, observe, trace, unit_statistics
 from utils.sweeps import by_arm
-from utils.training import SEEDS, Settings, train_seeds
+from utils.training import SEEDS, Settings, by_norm, evenly_spaced, train_seeds
 
 NETWORK = Settings(depth=10, width=32, nonlinearity="relu", lr=0.1, batch_size=32, steps=120, n_evals=3)
 NETWORKS = {
@@ -198,20 +199,9 @@ def evaluate(net: nn.Sequential, calibration: Tensor, x: Tensor, y: Tensor) -> d
     found["noise on"] = accuracy(net, x, y)
     for noise in noises:
         noise.in_evaluation = False
-    with preserve_state(net, training=False):
-        _recalibrate(net, calibration)
-        found["recalibrated"] = accuracy(net, x, y)
+    found["recalibrated"] = accuracy(recalibrated(net, calibration), x, y)
     _, scores = trace(net, x)
     return found | {"as in training": (scores.argmax(1) == y).float().mean().item()}
-
-
-def _recalibrate(net: nn.Sequential, x: Tensor) -> None:
-    """Give each normalised layer of a net in evaluation mode the statistics of the batch `x`, one after another."""
-    for layer in net:
-        if hasattr(layer, "running_mean"):
-            values = x.transpose(0, 1).flatten(1)
-            layer.running_mean.copy_(values.mean(1)), layer.running_var.copy_(values.var(1, correction=0))
-        x = layer(x)
 
 
 # --- races -----------------------------------------------------------------------------------------------------------
@@ -261,7 +251,7 @@ def race_images() -> dict[str, list[NoisyRun]]:
     >>> sorted(race_images())
     ['bn', 'noisy', 'noisy plain', 'plain']
     """
-    return by_arm(watch, {norm: replace(IMAGES, norm=norm) for norm in ARMS}, IMAGE_SEEDS)
+    return by_arm(watch, by_norm(IMAGES, ARMS), IMAGE_SEEDS)
 
 
 def accuracy_curves(settings: Settings, seeds: int = SEEDS) -> np.ndarray:
@@ -298,9 +288,7 @@ def race_with(recipes: Mapping[str, Recipe]) -> dict[str, dict[str, np.ndarray]]
     ['shared', 'each its own']
     """
     return {
-        name: by_arm(
-            accuracy_curves, {norm: replace(NETWORK, norm=norm, noise=recipe) for norm in ("noisy", PERSISTENT)}, SEEDS
-        )
+        name: by_arm(accuracy_curves, by_norm(replace(NETWORK, noise=recipe), ("noisy", PERSISTENT)), SEEDS)
         for name, recipe in recipes.items()
     }
 

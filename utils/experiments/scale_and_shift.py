@@ -130,13 +130,12 @@ def chosen_rates(network: str, seeds: int = SEEDS_TO_CHOOSE) -> dict[str, float]
     """
     base = replace(NETWORKS[network], **CHOOSING)
     runs = train_all({(arm, lr): replace(base, norm=arm, lr=lr) for arm in ARMS for lr in RATES}, seeds)
-    losses = {key: np.mean([_late(run.test_loss, 4, run) for run in each]) for key, each in runs.items()}
+    losses = {key: np.mean([_late_test_loss(run) for run in each]) for key, each in runs.items()}
     return {arm: min(RATES, key=lambda lr: losses[arm, lr]) for arm in ARMS}
 
 
-def _late(values: np.ndarray, n: int, run: Run) -> float:
-    """The mean of the last n values; of a run that diverged infinity."""
-    return float(values[-n:].mean()) if run.diverged_at is None else np.inf
+def _late_test_loss(run: Run) -> float:
+    return run.test_loss[-4:].mean() if run.diverged_at is None else np.inf
 
 
 @cache
@@ -165,7 +164,7 @@ def outcomes(runs: Mapping[str, list[Run]]) -> dict[str, Outcome]:
     """
     return {
         arm: Outcome(
-            np.array([_late(run.loss, LAST, run) for run in each]),
+            np.array([run.final_loss(LAST) for run in each]),
             np.array([run.test_accuracy[-4:].mean() for run in each]),
         )
         for arm, each in runs.items()

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from utils.batchnorm import BatchNorm1d
 from utils.cache import cached
 from utils.networks import preserve_state
-from utils.observe import evenly_spaced, observe
+from utils.observe import observe
 from utils.seeds import torch_rng
 from utils.sweeps import by_arm
-from utils.training import SEEDS, Run, Settings, Update, train_seeds, with_gradients
+from utils.training import SEEDS, Run, Settings, Update, by_norm, evenly_spaced, train_seeds, with_gradients
 
 ACTIVATIONS = {"tanh": torch.tanh, "ReLU": torch.relu, "sigmoid": torch.sigmoid}
 Loss = Callable[[Tensor], Tensor]  # (n, units, m) -> (n,)
@@ -601,7 +601,7 @@ def projections(network: str) -> dict[str, list[Projected]]:
     >>> list(projections("ReLU"))
     ['plain', 'bn']
     """
-    return by_arm(watch_projection, {norm: replace(TRAINED[network], norm=norm) for norm in ("plain", "bn")}, SEEDS)
+    return by_arm(watch_projection, by_norm(TRAINED[network]), SEEDS)
 
 
 def removed(network: str, arm: str = "bn", part: str = "all 1,437 images", at: int = -1) -> np.ndarray:
@@ -662,7 +662,7 @@ def losses_with_mean_left_in(settings: Settings, seeds: int = SEEDS) -> np.ndarr
 
 
 def _final_losses(runs: Sequence[Run]) -> np.ndarray:
-    return np.array([run.loss[-30:].mean() if run.diverged_at is None else np.inf for run in runs])
+    return np.array([run.final_loss(30) for run in runs])
 
 
 def without_projection(network: str) -> dict[str, np.ndarray]:

@@ -22,9 +22,18 @@ from utils.cache import cached
 from utils.experiments.internal_covariate_shift import PROBE, Yardstick, displacement
 from utils.networks import LINEAR, preserve_state
 from utils.norms import Noise
-from utils.observe import evenly_spaced, unit_statistics
+from utils.observe import unit_statistics
 from utils.sweeps import by_arm
-from utils.training import SEEDS, Settings, one_thread, updates, updates_together, with_gradients
+from utils.training import (
+    SEEDS,
+    Settings,
+    by_norm,
+    evenly_spaced,
+    one_thread,
+    updates,
+    updates_together,
+    with_gradients,
+)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 RECENT = 5  # mini-batches whose mean loss says that a run has come down to a level
@@ -343,7 +352,7 @@ def arms_of(network: Network) -> dict[str, Settings]:
     >>> list(arms_of(NETWORKS["deep linear"]))
     ['plain', 'bn']
     """
-    return {norm: replace(network.settings, norm=norm) for norm in ("plain", "bn")}
+    return by_norm(network.settings)
 
 
 @cache
@@ -370,7 +379,7 @@ class Part(StrEnum):
     LATE = "last third"
 
 
-_SPANS = {Part.WHOLE: (0.0, 1.0), Part.FIRST: (0.0, 0.0), Part.EARLY: (0.0, 1 / 3), Part.LATE: (2 / 3, 1.0)}
+SPANS = {Part.WHOLE: (0.0, 1.0), Part.FIRST: (0.0, 0.0), Part.EARLY: (0.0, 1 / 3), Part.LATE: (2 / 3, 1.0)}
 
 
 def measured(record: ICSRecord, quantity: Quantity, part: Part = Part.WHOLE) -> np.ndarray:
@@ -380,7 +389,7 @@ def measured(record: ICSRecord, quantity: Quantity, part: Part = Part.WHOLE) -> 
     >>> measured(record, Quantity.DRIFT).shape, measured(record, Quantity.ANGLE, Part.FIRST).shape
     ((3, 3), (1, 3))
     """
-    steps, (low, high) = record.eval_steps / (len(record.loss) - 1), _SPANS[part]
+    steps, (low, high) = record.eval_steps / (len(record.loss) - 1), SPANS[part]
     return getattr(record, quantity)[np.isnan(record.level) & (low <= steps) & (steps <= high), 1:]
 
 

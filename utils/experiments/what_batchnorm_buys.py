@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from utils.experiments import intro
-from utils.training import SEEDS, Run, Settings, one_thread, train_all, updates
+from utils.training import SEEDS, Run, Settings, by_norm, one_thread, train_all, updates
 
 ARMS = ("plain", "bn")
 CHOOSING_SEEDS = min(SEEDS, 5)  # a rate is chosen on so many
@@ -182,7 +182,7 @@ def five_sigmoid_layers(start: str, rate: float) -> dict[str, list[Run]]:
     {'plain': False, 'bn': True}
     """
     settings = Settings(depth=5, width=64, init=SIGMOIDS[start], lr=rate, steps=200, n_evals=2)
-    return train_all({norm: replace(settings, norm=norm) for norm in ARMS})
+    return train_all(by_norm(settings))
 
 
 # --- the range of learning rates -------------------------------------------------------------------------------------

@@ -115,7 +115,6 @@ BANDS = {
     Companion.GRADIENT: smoothness.Quantity.GRADIENT,
     Companion.BETA: smoothness.Quantity.BETA,
 }
-SPANS = {Part.WHOLE: (0.0, 1.0), Part.EARLY: (0.0, 1 / 3), Part.LATE: (2 / 3, 1.0)}
 
 
 def probes(network: Network) -> dict[str, list[LineProbes]]:
@@ -140,7 +139,7 @@ def gain(network: Network, part: Part = Part.WHOLE) -> np.ndarray:
     (2,)
     """
     plain, bn = two_meanings.loss_curves(network).values()
-    start, end = (round(share * plain.shape[1]) for share in SPANS[part])
+    start, end = (round(share * plain.shape[1]) for share in two_meanings.SPANS[part])
     return np.exp(np.log(plain / bn)[:, start:end].mean(1))
 
 
@@ -152,7 +151,7 @@ def reduction(network: Network, companion: Companion, part: Part = Part.WHOLE) -
     """
     if companion in SHIFTS:
         return 1 / two_meanings.ratios(network, SHIFTS[companion], part)
-    return extent_ratios(*probes(network).values(), BANDS[companion], SPANS[part])
+    return extent_ratios(*probes(network).values(), BANDS[companion], two_meanings.SPANS[part])
 
 
 @cache

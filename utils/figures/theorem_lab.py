@@ -31,6 +31,7 @@ from utils.style import (
     number,
     per_cent,
     percent_axis,
+    rounded,
     spread,
     step_axis,
 )
@@ -79,16 +80,7 @@ def which_power(a: float = 0.5, m: int = 32) -> Drawing:
 
 
 def _times(value: float) -> str:
-    return f"{value:.0%} of the left" if value < 1 else f"{_rounded(value)} times the left"
-
-
-def _rounded(value: float) -> str:
-    """Two digits, in full.
-
-    >>> _rounded(16_267.6), _rounded(-6.42)
-    ('16,000', '−6.4')
-    """
-    return number(float(f"{value:.2g}"))
+    return f"{value:.0%} of the left" if value < 1 else f"{rounded(value)} times the left"
 
 
 @picture
@@ -227,8 +219,8 @@ def change_of_units(unit: float = 1.0) -> Drawing:
     off = np.abs(now[False] - 1).max()
     return fig, (
         f"With the loss multiplied by {number(unit)}, the printed bound holds in {_share(now[True] >= 1)} of {N:,} "
-        f"networks (its right side is {_rounded(now[True].min())} to {_rounded(now[True].max())} times the left, in "
-        f"the median {_rounded(np.median(now[True]))} times); the repaired one is an equality in all of them, to "
+        f"networks (its right side is {rounded(now[True].min())} to {rounded(now[True].max())} times the left, in "
+        f"the median {rounded(np.median(now[True]))} times); the repaired one is an equality in all of them, to "
         f"{number(off, 1)}."
     )
 

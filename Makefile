@@ -1,6 +1,7 @@
 # make book   everything from nothing to the built book in _build/html
 # make test   everything from nothing to all tests passed
 # make lab    JupyterLab on the first chapter        make serve  the built book, on this machine
+# make zip    the built book and its claims as a table, in one archive that opens from a disk
 # make claims re-check the book on this machine, with your own seeds: make claims SEEDS=20-29
 # make bench  the numbers the book is held to        make fmt    format and lint
 # make kinds  chapters and tests without a browser, on three kinds of processor and with seeds that nobody looked at
@@ -18,9 +19,12 @@ BUILT := _build/html/.built-$(shell \
 PORT ?= 8000
 TORCH ?= cpu # on Linux its CPU build, where PyTorch's index answers; any other word: as PyPI has it, with CUDA
 CPU_INDEX := $(shell sed -n 's/^--extra-index-url //p' binder/requirements.txt)
+NEWS := @jupyterlab/apputils-extension:announcements # no pop-up asks whether to fetch news
 ANSWERS := import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=3)
 
-.PHONY: book test kinds claims browser lab serve bench fmt pins clean clean-runs
+ARCHIVE := batch-normalization-examined
+
+.PHONY: book test kinds claims browser lab serve zip bench fmt pins clean clean-runs
 .DELETE_ON_ERROR:
 
 book: $(BUILT)
@@ -34,7 +38,8 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@if [ $(TORCH) = cpu ] && [ "$$(uname -s)" = Linux ] && [ -z "$$PIP_INDEX_URL$$PIP_EXTRA_INDEX_URL" ] && \
 	  timeout 5 $(PYTHON) -c '$(ANSWERS)' $(CPU_INDEX) 2>/dev/null; \
 	then export PIP_EXTRA_INDEX_URL=$(CPU_INDEX); fi; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt && \
+	$(BIN)/python -m jupyter labextension disable --level=sys_prefix $(NEWS) 2>/dev/null
 	@touch $@
 
 $(BUILT): | $(INSTALLED)
@@ -76,6 +81,11 @@ lab: $(INSTALLED)
 serve: book
 	@echo "http://localhost:$(PORT)/"
 	@$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 $(PORT)
+
+zip: book
+	$(BIN)/python -m utils.claims --csv _build/html/claims.csv
+	$(BIN)/python -c 'import shutil; shutil.make_archive("_build/$(ARCHIVE)", "zip", "_build", "html")'
+	@echo "The whole book, to be read from a disk: _build/$(ARCHIVE).zip"
 
 bench: book
 	$(BIN)/python -m bench

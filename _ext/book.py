@@ -22,6 +22,7 @@ from pathlib import Path
 
 import nbformat
 import psutil
+import reader
 import yaml
 from lighter import MATHJAX_PARTS, lighten
 from nbclient import NotebookClient
@@ -50,10 +51,13 @@ def prepare(app: Sphinx, config: Config) -> None:
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a chapter a core, not two threads each
     config.nb_ipywidgets_js = {}
     config.mathjax_path = "mathjax/startup.js"
-    config.mathjax3_config = {"loader": {"load": MATHJAX_PARTS}}
+    config.mathjax3_config = {"loader": {"load": MATHJAX_PARTS}, "startup": {"typeset": False}}
     config.html_static_path = [*config.html_static_path, str(STATIC), *map(str, PACKAGE.glob("explore/explore.*s"))]
     config.templates_path = [*config.templates_path, str(HERE / "templates")]
+    config.ogp_social_cards = {"enable": False}
     if address := repository():
+        config.ogp_site_url = re.sub(r"https://github\.com/([\w-]+)/(.+)", r"https://\1.github.io/\2/", address)
+        config.ogp_social_cards = {"enable": True}  # a picture has an address only where the book has one
         config.html_theme_options |= {
             "repository_url": address,
             "repository_branch": "main",
@@ -151,13 +155,14 @@ def fill(app: Sphinx, page: str, source: list[str]) -> None:
         for cell, done in zip(_code(notebook), _code(ran), strict=True):
             cell.outputs, cell.execution_count = done.outputs, done.execution_count
         notebook.metadata = ran.metadata
+        reader.prepare(notebook)
         source[0] = nbformat.writes(notebook)
 
 
 def serve(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
     """Point a page's explorables to their frames; give their script to the pages that have one."""
     body = context.get("body") or ""
-    if "data-explorable" in body:
+    if "data-explorable" in body or "data-question" in body:
         app.add_js_file("explore.js", loading_method="defer", priority=0)  # before the theme's scripts
     body = body.replace("frames:/", context["pathto"]("_frames/", resource=True))
     for role in (' role="doc-biblioentry"', ' role="list"'):  # docutils' roles for references, which ARIA has dropped
@@ -207,8 +212,10 @@ def end(*_: object) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Join the build."""
     signal.signal(signal.SIGTERM, end)
+    app.add_js_file("print.js", loading_method="defer")
     app.add_css_file("book.css", priority=900)
     app.add_css_file("explore.css", priority=900)
+    reader.setup(app)
     app.connect("config-inited", prepare, priority=100)
     app.connect("builder-inited", execute, priority=900)
     app.connect("source-read", fill)

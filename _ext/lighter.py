@@ -29,7 +29,14 @@ MATHS_LATER = """{parts}
           if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
           else formula.removeAttribute("tabindex");
       }};
-      const typeset = () => MathJax.startup.promise.then(reach);
+      const typeset = async () => {{ // one by one, so that no key has to wait for all of them
+        await MathJax.startup.promise;
+        for (const formula of document.querySelectorAll(".math")) {{
+          await MathJax.typesetPromise([formula]);
+          await new Promise((goOn) => setTimeout(goOn));
+        }}
+        reach();
+      }};
       const maths = Object.assign(document.createElement("script"), {{ src: "{startup}", onload: typeset }});
       addEventListener("load", () => document.head.append(maths));
       addEventListener("resize", reach);

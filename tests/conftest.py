@@ -42,3 +42,28 @@ def site(book):
 
     with serving(book) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def light(browser, site, name):
+    """A page of the module that asks, which names its pages by a fixture `name`."""
+    from harness.browser import visiting
+
+    with visiting(browser, f"{site}/{name}.html") as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def dark(browser, site, name):
+    from harness.browser import visiting
+
+    with visiting(browser, f"{site}/{name}.html", color_scheme="dark") as page:
+        yield page
+
+
+@pytest.fixture
+def visit(browser, site, name):
+    """Open a fresh page: `with visit(**settings) as page`."""
+    from harness.browser import visiting
+
+    return lambda **settings: visiting(browser, f"{site}/{name}.html", **settings)

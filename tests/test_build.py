@@ -1,6 +1,7 @@
 """The build is fresh, quick, strict, and links to nobody but its own repository: tried on a book of two pages."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -179,6 +180,8 @@ def test_links_follow_the_publishing_repository_or_are_absent(tiny):
     assert make_book(tiny, GITHUB_REPOSITORY="someone/book").returncode == 0
     assert 'href="https://github.com/someone/book"' in page(tiny)
     assert "https://mybinder.org/v2/gh/someone/book/main?urlpath=lab/tree/chapters/tiny.ipynb" in page(tiny)
+    picture = re.search(r'"og:image" content="https://someone.github.io/book/([^"]+)"', page(tiny))[1]
+    assert (tiny / "_build" / "html" / picture).exists()
     assert make_book(tiny).returncode == 0
     assert not [
         host for host in ("mybinder.org", "github.com", "repository", "jsdelivr", "unpkg") if host in page(tiny)

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from utils.explore import MOST_STATES, Explorable, control, explore, picture
+from utils.explore import MOST_STATES, Explorable, control, explore, picture, table
 from utils.progress import progress_range
 
 MOVES = 200
@@ -346,3 +346,18 @@ def test_two_hundred_moves_leave_nothing_behind():
     tracemalloc.start()
     asyncio.run(scene())
     tracemalloc.stop()
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_markdown_in_a_notebook_and_aligned_in_a_terminal():
+    shown = table("network", "steps", rows=[("plain | x", 1200), ("BN", 0.00001)])
+    assert shown._repr_markdown_().splitlines()[2:] == ["| plain \\| x | 1,200 |", "| BN | 10⁻⁵ |"]
+    assert repr(shown).splitlines() == ["network    steps", "plain | x  1,200", "BN         10⁻⁵"]
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(("a", ""), [(1, 2)]), (("a", "b"), [(1,)])])
+def test_a_table_names_its_columns_and_has_a_cell_for_each(columns, rows):
+    with pytest.raises(ValueError, match="expected"):
+        table(*columns, rows=rows)

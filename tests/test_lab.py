@@ -105,6 +105,19 @@ def test_a_chapter_runs_and_its_explorables_answer_the_keyboard(notebook, name):
             assert not root.query_selector("[role=alert]").is_visible()
 
 
+def test_a_question_is_answered_and_nothing_pops_up(notebook):
+    with notebook("normalise.ipynb") as page:
+        page.set_default_timeout(60_000)
+        assert not page.locator(".Toastify__toast").count()
+        for root in page.query_selector_all("form[data-question]"):
+            root.scroll_into_view_if_needed()
+            root.wait_for_selector("xpath=self::*[@data-ready]")
+            root.query_selector("input").press("Space")
+            root.query_selector("button[type=submit]").press("Enter")
+            assert root.query_selector(".question-reply").text_content().startswith("You said: ")
+            assert root.query_selector("details p").text_content()
+
+
 def test_an_error_is_told_and_the_next_good_move_clears_it(workbench, slider):
     workbench.keyboard.press("End")
     workbench.get_by_role("alert").filter(has_text="ValueError: planted (in workbench, ").wait_for()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from utils.claims import covariate_shift as claims
+from utils.claims import test_time_statistics as claims
 from utils.data import digits, input_statistics
 from utils.experiments import test_time_statistics as test_time
 from utils.networks import mlp, vgg
@@ -145,7 +145,7 @@ def test_sizes_of_effects_on_images():
 
 def test_a_claim_about_light_fails_where_statistics_stay_stale(monkeypatch):
     """Were re-estimating to do nothing, the claim that it undoes light would not hold."""
-    (claim,) = (each for each in claims.CLAIMS if each.id == "shift.new-statistics-undo-light")
+    (claim,) = (each for each in claims.CLAIMS if each.id == "light.new-statistics-undo-light")
     stale = test_time.accuracy_in_light
 
     def nothing_new(*light, **settings):

@@ -13,9 +13,6 @@ def lab(folder, home, **settings):
     """Start JupyterLab on `folder`, with all it keeps in `home`, and give the address of a notebook to fill in."""
     kinds = ("_CONFIG_DIR", "_DATA_DIR", "_RUNTIME_DIR", "LAB_SETTINGS_DIR", "LAB_WORKSPACES_DIR")
     places = {f"JUPYTER{kind}": str(home / kind) for kind in kinds}
-    quiet = home / "LAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    quiet.parent.mkdir(parents=True)
-    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8")
     command = [VENV / "bin" / "jupyter", "lab", "--no-browser", "--allow-root", "--expose-app-in-browser"]
     command += ["--ServerApp.port=0", "--IdentityProvider.token=reader", "--LabApp.extension_manager=readonly"]
     environment = {**inside(ROOT, **settings), **places, "IPYTHONDIR": str(home)}

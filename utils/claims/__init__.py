@@ -25,12 +25,14 @@ from utils.progress import track
 CHAPTERS = (
     "intro",
     "covariate_shift",
+    "test_time_statistics",
     "internal_covariate_shift",
+    "two_meanings",
     "normalise",
     "scale_and_shift",
     "what_batchnorm_buys",
+    "scale_invariance",
     "noise_on_purpose",
-    "two_meanings",
     "smoothness",
     "theorem_lab",
     "what_can_be_said",
@@ -131,8 +133,8 @@ class Claim:
 
     @property
     def chapter(self) -> str:
-        """The chapter that shows it."""
-        return self.shown.partition("#")[0]
+        """The chapter whose subject it is; it may be shown on the page in depth beside it."""
+        return self.shown.partition("#")[0].removesuffix("_in_depth")
 
     @property
     def whose(self) -> str:

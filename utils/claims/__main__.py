@@ -1,11 +1,12 @@
 """Check the book's claims on this machine: `python -m utils.claims`."""
 
 import argparse
+import csv
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -23,6 +24,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="ID", help="these claims, or all whose id begins so")
     parser.add_argument("--list", action="store_true", help="say what is claimed, and measure nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found into a file")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="the same as a table, one line a setting of a claim")
     return parser.parse_args(given)
 
 
@@ -60,6 +62,8 @@ def main(given: Sequence[str] | None = None) -> int:
     finally:
         if asked.json:
             asked.json.write_text(json.dumps([_plain(each) for each in found], indent=1), encoding="utf-8")
+        if asked.csv:
+            _write_table(asked.csv, map(_plain, found))
     others = [each.claim.id for each in found if not each.as_stated]
     print(
         f"{len(found) - len(others)} of {len(found)} verdicts are the book's"
@@ -100,6 +104,16 @@ def _plain(checked) -> dict:
         "seeds": checked.seeds,
         "seconds": round(checked.seconds, 2),
     }
+
+
+def _write_table(path: Path, found: Iterable[dict]) -> None:
+    columns = ("id", "verdict", "setting", "estimate", "low", "high", "seeds", "rule", "sentence", "source")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        for claim in found:
+            for setting, (estimate, low, high) in claim["estimates"].items():
+                writer.writerow({**claim, "setting": setting, "estimate": estimate, "low": low, "high": high})
 
 
 if __name__ == "__main__":

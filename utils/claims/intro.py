@@ -14,7 +14,7 @@ CLAIMS = (
         lambda: {"10 layers, 0.3": intro.lead(10, 0.3)},
         above(0.1),
         unit="of the digits",
-        shown="intro#what-you-have-just-seen-in-numbers",
+        shown="intro#the-effect",
     ),
     Claim(
         "intro.behind-at-a-small-rate",
@@ -24,7 +24,7 @@ CLAIMS = (
         lambda: {"20 layers, 0.01": intro.lead(20, 0.01)},
         below(0.0),
         unit="of the digits",
-        shown="intro#what-you-have-just-seen-in-numbers",
+        shown="intro#the-effect",
     ),
     Claim(
         "intro.larger-rates",

@@ -80,7 +80,7 @@ CLAIMS = (
         above(1.5),
         "ratio",
         unit="times",
-        shown="noise_on_purpose#is-it-really-less-stable",
+        shown="noise_on_purpose_in_depth#is-it-really-less-stable",
     ),
     Claim(
         "noise.next-norm-takes-out-the-shift",
@@ -130,7 +130,7 @@ CLAIMS = (
         _shared_ahead,
         above(0.03),
         unit="area",
-        shown="noise_on_purpose#the-noise-taken-apart",
+        shown="noise_on_purpose_in_depth#shared-or-each-its-own",
     ),
     Claim(
         "noise.shared-shift-needs-the-next-norm",
@@ -140,7 +140,7 @@ CLAIMS = (
         _reversal,
         above(0.1),
         unit="of the gain",
-        shown="noise_on_purpose#the-noise-taken-apart",
+        shown="noise_on_purpose_in_depth#shared-or-each-its-own",
     ),
     Claim(
         "noise.recalibration",
@@ -150,6 +150,6 @@ CLAIMS = (
         _recalibration,
         above(0.02),
         unit="accuracy",
-        shown="noise_on_purpose#at-test-time",
+        shown="noise_on_purpose_in_depth#at-test-time",
     ),
 )

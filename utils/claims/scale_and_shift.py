@@ -21,7 +21,7 @@ CLAIMS: tuple[Claim, ...] = (
         lambda: {"second layer": experiment.identity_errors()},
         below(1e-9),
         estimate="exact",
-        shown="scale_and_shift#give-the-identity-back",
+        shown="scale_and_shift#by-hand",
     ),
     Claim(
         "scale_and_shift.last-layer",
@@ -32,7 +32,7 @@ CLAIMS: tuple[Claim, ...] = (
         above(1.1),
         estimate="ratio",
         unit="times",
-        shown="scale_and_shift#what-the-network-really-learns",
+        shown="scale_and_shift#by-hand",
     ),
     Claim(
         "scale_and_shift.cheap",
@@ -42,7 +42,7 @@ CLAIMS: tuple[Claim, ...] = (
         lambda: {network: price.points_lost for network, price in experiment.prices().items()},
         below(2.0),
         unit="points",
-        shown="scale_and_shift#does-it-miss-them",
+        shown="scale_and_shift#by-hand",
     ),
     Claim(
         "scale_and_shift.sigmoids-fit-less",
@@ -53,7 +53,7 @@ CLAIMS: tuple[Claim, ...] = (
         above(1.0),
         estimate="ratio",
         unit="times",
-        shown="scale_and_shift#does-it-miss-them",
+        shown="scale_and_shift#by-hand",
     ),
     Claim(
         "scale_and_shift.normalising-does-most",
@@ -63,7 +63,7 @@ CLAIMS: tuple[Claim, ...] = (
         lambda: {"sigmoid, 3 layers": experiment.points_ahead("sigmoid, 3 layers", "bn, no scale and shift")},
         above(3.0),
         unit="points",
-        shown="scale_and_shift#does-it-miss-them",
+        shown="scale_and_shift#by-hand",
     ),
     Claim(
         "scale_and_shift.plain-keeps-up",
@@ -73,7 +73,7 @@ CLAIMS: tuple[Claim, ...] = (
         lambda: {"sigmoid, 1 layer": experiment.points_ahead("sigmoid, 1 layer", "bn")},
         Rule(-2.0, 2.0),
         unit="points",
-        shown="scale_and_shift#does-it-miss-them",
+        shown="scale_and_shift#by-hand",
     ),
     Claim(
         "scale_and_shift.lag",
@@ -84,7 +84,7 @@ CLAIMS: tuple[Claim, ...] = (
         above(2.0),
         estimate="ratio",
         unit="times",
-        shown="scale_and_shift#from-training-to-evaluation",
+        shown="scale_and_shift#in-use",
     ),
     Claim(
         "scale_and_shift.noise",
@@ -95,7 +95,7 @@ CLAIMS: tuple[Claim, ...] = (
         above(1.5),
         estimate="ratio",
         unit="times",
-        shown="scale_and_shift#from-training-to-evaluation",
+        shown="scale_and_shift#in-use",
     ),
     Claim(
         "scale_and_shift.no-best-momentum",
@@ -106,7 +106,7 @@ CLAIMS: tuple[Claim, ...] = (
         below(1.0),
         estimate="ratio",
         unit="times",
-        shown="scale_and_shift#from-training-to-evaluation",
+        shown="scale_and_shift#in-use",
     ),
     Claim(
         "scale_and_shift.folding",
@@ -116,6 +116,6 @@ CLAIMS: tuple[Claim, ...] = (
         lambda: {"first layer": experiment.folding_errors()},
         below(1e-9),
         estimate="exact",
-        shown="scale_and_shift#from-training-to-evaluation",
+        shown="scale_and_shift#in-use",
     ),
 )

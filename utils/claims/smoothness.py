@@ -83,7 +83,7 @@ CLAIMS: tuple[Claim, ...] = (
         "ratio",
         "times",
         stated=Verdict.IN_PART,
-        shown="smoothness#the-three-bands",
+        shown="smoothness#the-bands",
     ),
     Claim(
         "smoothness.gradient",
@@ -94,7 +94,7 @@ CLAIMS: tuple[Claim, ...] = (
         above(1.0),
         "ratio",
         "times",
-        shown="smoothness#the-three-bands",
+        shown="smoothness#the-bands",
     ),
     Claim(
         "smoothness.two-orders",
@@ -106,7 +106,7 @@ CLAIMS: tuple[Claim, ...] = (
         "ratio",
         "times",
         stated=Verdict.CONTRADICTED,
-        shown="smoothness#before-it-learns-the-plain-network-is-flatter",
+        shown="smoothness_in_depth#before-it-learns-the-plain-network-is-flatter",
     ),
     Claim(
         "smoothness.beta",
@@ -117,7 +117,7 @@ CLAIMS: tuple[Claim, ...] = (
         Rule(0.5, 2.0),
         "ratio",
         "times",
-        shown="smoothness#the-three-bands",
+        shown="smoothness#the-bands",
     ),
     Claim(
         "smoothness.beta-far",
@@ -128,7 +128,7 @@ CLAIMS: tuple[Claim, ...] = (
         above(1.0),
         "ratio",
         "times",
-        shown="smoothness#the-three-bands",
+        shown="smoothness#the-bands",
     ),
     Claim(
         "smoothness.equal-loss",
@@ -140,7 +140,7 @@ CLAIMS: tuple[Claim, ...] = (
         above(1.0),
         "ratio",
         "times",
-        shown="smoothness#at-the-same-loss",
+        shown="smoothness_in_depth#at-the-same-loss",
     ),
     Claim(
         "smoothness.flat-at-first",
@@ -151,7 +151,7 @@ CLAIMS: tuple[Claim, ...] = (
         below(0.5),
         "ratio",
         "times",
-        shown="smoothness#before-it-learns-the-plain-network-is-flatter",
+        shown="smoothness_in_depth#before-it-learns-the-plain-network-is-flatter",
     ),
     Claim(
         "smoothness.rate",
@@ -162,7 +162,7 @@ CLAIMS: tuple[Claim, ...] = (
         below(0.5),
         "median",
         "times",
-        shown="smoothness#it-depends-on-the-learning-rate",
+        shown="smoothness#a-band-belongs-to-a-rate",
     ),
     Claim(
         "smoothness.narrow-and-behind",
@@ -173,7 +173,7 @@ CLAIMS: tuple[Claim, ...] = (
         above(1.0),
         "median",
         "times",
-        shown="smoothness#it-depends-on-the-learning-rate",
+        shown="smoothness#a-band-belongs-to-a-rate",
     ),
     Claim(
         "smoothness.relatives",
@@ -184,7 +184,7 @@ CLAIMS: tuple[Claim, ...] = (
         above(1.5),
         "ratio",
         "times",
-        shown="smoothness#any-normalisation-does-it",
+        shown="smoothness_in_depth#any-normalisation-does-it",
     ),
     Claim(
         "smoothness.lp-trains-like-bn",
@@ -195,7 +195,7 @@ CLAIMS: tuple[Claim, ...] = (
         Rule(0.9, 1.1),
         "ratio",
         "times",
-        shown="smoothness#any-normalisation-does-it",
+        shown="smoothness_in_depth#any-normalisation-does-it",
     ),
     Claim(
         "smoothness.narrowest-is-not-best",
@@ -206,7 +206,7 @@ CLAIMS: tuple[Claim, ...] = (
         above(1.0),
         "ratio",
         "times",
-        shown="smoothness#any-normalisation-does-it",
+        shown="smoothness_in_depth#any-normalisation-does-it",
     ),
     Claim(
         "smoothness.coordinates",
@@ -217,6 +217,6 @@ CLAIMS: tuple[Claim, ...] = (
         below(0.5),
         "ratio",
         "times",
-        shown="smoothness#the-picture-that-you-know",
+        shown="smoothness_in_depth#the-picture-that-you-know",
     ),
 )

@@ -41,7 +41,7 @@ CLAIMS: tuple[Claim, ...] = (
         lambda: residuals_of_seeds("backward pass"),
         below(1e-10),
         estimate="exact",
-        shown="theorem_lab#why-it-is-an-equality-the-backward-pass",
+        shown="theorem_lab#why-it-is-an-equality",
     ),
     Claim(
         "theorem_lab.equalities",

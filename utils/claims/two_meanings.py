@@ -122,7 +122,7 @@ CLAIMS: tuple[Claim, ...] = (
         above(1.0),
         "ratio",
         "times",
-        shown="two_meanings#do-the-two-meanings-agree",
+        shown="two_meanings#do-the-two-definitions-agree",
     ),
     Claim(
         "two_meanings.equal-high-loss",

@@ -4,7 +4,6 @@ import numpy as np
 
 from utils.claims import Claim, Verdict, above, below
 from utils.experiments import intro
-from utils.experiments import scale_invariance as scaling
 from utils.experiments import what_batchnorm_buys as buys
 from utils.experiments.what_batchnorm_buys import DEEP, EXAMPLES, SIGMOID_RATES
 
@@ -34,23 +33,9 @@ def _adam_behind() -> dict:
     return {f"rate {rate:g}": bn - plain for rate, (bn, plain) in finals.items()}
 
 
-def _scale_errors() -> dict:
-    """How far the gradient is from 1/a times that at a = 1, and the turn from 1/a², as a share; and the outputs."""
-    found = {a: scaling.factors(a, 0.0) for a in scaling.FACTORS}
-    return {
-        "output": [each["error"] for each in found.values()],
-        "gradient": [abs(each["gradient"] * a - 1) for a, each in found.items()],
-    }
-
-
 def _dropout_ahead() -> dict:
     leads, few = buys.regularised(), EXAMPLES[0]
     return {f"{few} digits": leads[few, "dropout"] - leads[few, "bn"]}
-
-
-def _brake() -> dict:
-    ends = {rate: scaling.effective_rate(rate, 2)[:, -1] for rate in (3.0, 10.0)}
-    return {"layer 2": ends[10.0] / ends[3.0]}
 
 
 CLAIMS = (
@@ -63,7 +48,7 @@ CLAIMS = (
         above(1.0),
         "ratio",
         "times",
-        shown="what_batchnorm_buys#turn-the-knob",
+        shown="what_batchnorm_buys#by-hand",
     ),
     Claim(
         "buys.many-fewer-with-sigmoids",
@@ -74,7 +59,7 @@ CLAIMS = (
         above(3.0),
         "ratio",
         "times",
-        shown="what_batchnorm_buys#turn-the-knob",
+        shown="what_batchnorm_buys#by-hand",
     ),
     Claim(
         "buys.repairs-raw-pixels",
@@ -85,7 +70,7 @@ CLAIMS = (
         above(0.5),
         "share",
         "of the seeds",
-        shown="what_batchnorm_buys#turn-the-knob",
+        shown="what_batchnorm_buys#by-hand",
     ),
     Claim(
         "buys.more-accurate",
@@ -127,38 +112,7 @@ CLAIMS = (
         above(0.5),
         "share",
         "of the seeds",
-        shown="what_batchnorm_buys#networks-that-do-not-train-without-it",
-    ),
-    Claim(
-        "buys.scale-invariance",
-        "Weights a times as long change no output, and the gradient is 1/a times as long.",
-        "Ioffe & Szegedy 2015, section 3.3",
-        "largest error, a from 0.001 to 1000, ε = 0, a layer of a trained network in 64 bits",
-        _scale_errors,
-        below(1e-8),
-        "exact",
-        shown="what_batchnorm_buys#check",
-    ),
-    Claim(
-        "buys.weights-grow-by-their-steps",
-        "The squared length of normalised weights grows by the squares of the steps.",
-        "this book (after Ioffe & Szegedy 2015, section 3.3)",
-        "growth over the sum of the squares of all steps, less 1, all layers",
-        lambda: {f"rate {rate:g}": scaling.growth_errors(rate) for rate in (1.0, 3.0, 10.0)},
-        below(0.01),
-        "exact",
-        shown="what_batchnorm_buys#why-larger-rates-the-length-of-the-weights",
-    ),
-    Claim(
-        "buys.brake",
-        "The larger of two rates that are too large ends with the smaller effective rate.",
-        "Ioffe & Szegedy 2015, section 3.3: larger weights, smaller gradients, stabilised growth",
-        "effective rate at the end, that of the rate 10 over that of 3, three layers of ReLUs",
-        _brake,
-        below(1.0),
-        "ratio",
-        "times",
-        shown="what_batchnorm_buys#why-larger-rates-the-length-of-the-weights",
+        shown="what_batchnorm_buys#networks-that-do-not-learn-without-it",
     ),
     Claim(
         "buys.no-substitute-for-dropout",

@@ -4,7 +4,7 @@ from utils.claims import Claim, Verdict, above, below
 from utils.experiments import what_can_be_said as experiment
 from utils.experiments.what_can_be_said import BANDS, NETWORKS, SHIFTS, Companion
 
-WITNESS = "what_can_be_said#why-a-benefit-a-companion-a-cause"
+WITNESS = "what_can_be_said_in_depth#the-question"
 
 
 def _reductions(companion: Companion, apart: str) -> dict:

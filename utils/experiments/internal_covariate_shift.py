@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from utils.cache import cached
-from utils.experiments.what_batchnorm_buys import steps_to
 from utils.networks import LINEAR
 from utils.observe import Layer, accuracy, observe, trace, unit_statistics
 from utils.seeds import torch_rng
@@ -38,11 +37,11 @@ NETWORKS = {
 }
 SIGMOIDS = {name: NETWORKS[name] for name in ("sigmoid, 3 layers", "sigmoid, 5 layers")}
 N_EVALS = 11
+SHOWN = tuple(sorted({1, 10, *evenly_spaced(FIGURE_1.steps, N_EVALS)}))  # updates after which single units are shown
 SLOW = replace(FIGURE_1, lr=0.001, steps=300)  # a network that hardly moves
 FIRST_LOOK = 300  # updates, of `look_twice`
 WAITS = (0, 1, 3, 10, 30, 100)  # updates
 BATCH_SIZES = (4, 16, 60, 250)
-RATES = (0.3, 1.0, 3.0)
 SATURATED = 4.0  # a sigmoid's slope beyond is less than 8 % of its largest
 
 # --- displacement ----------------------------------------------------------------------------------------------------
@@ -188,26 +187,37 @@ def _percentiles(values: Tensor) -> np.ndarray:
 EDGES = np.linspace(-10.0, 10.0, 81)  # of the histograms; what lies outside is counted in the first or the last bin
 
 
+class Units(NamedTuple):
+    """One unit of each hidden layer on the probe's images, for each place."""
+
+    counts: dict[str, np.ndarray]  # (looks, layers, bins) of images by the unit's value
+    mean: dict[str, np.ndarray]  # (looks, layers)
+    test_accuracy: np.ndarray  # (looks,) of the network
+
+
 @cached
-def watch_units(settings: Settings, units: tuple[int, ...], n_evals: int = N_EVALS) -> dict[str, np.ndarray]:
-    """Train seed 0 as :func:`watch_drift` does with one seed, and count the probe's images by a unit's value.
+def watch_units(settings: Settings, units: tuple[int, ...], at: tuple[int, ...]) -> Units:
+    """Train seed 0 as :func:`watch_drift` does with one seed; look at `units`, one of each layer, after `at` updates.
 
-    `units` names one unit of each hidden layer. Returns counts for each place, (evals, layers, bins).
-
-    >>> watch_units(Settings(steps=4), units=(7, 7, 7), n_evals=3)["preactivation"].shape
+    >>> watch_units(Settings(steps=4), units=(7, 7, 7), at=(0, 2, 4)).counts["preactivation"].shape
     (3, 3, 80)
     """
-    probe = settings.task().x_train[:PROBE]
+    task = settings.task()
+    probe = task.x_train[:PROBE]
 
     def measure(update: Update) -> tuple:
         layers = trace(update.net, probe)[0]
         shown = [
             [getattr(layer, place)[:, unit] for layer, unit in zip(layers, units, strict=True)] for place in PLACES
         ]
-        return ([[_counts(values) for values in place] for place in shown],)
+        return (
+            [[_counts(values) for values in place] for place in shown],
+            [[values.mean().item() for values in place] for place in shown],
+            accuracy(update.net, task.x_test, task.y_test),
+        )
 
-    ((_, counts),) = observe(settings, 1, evenly_spaced(settings.steps, n_evals), measure)
-    return {place: counts[:, i] for i, place in enumerate(PLACES)}
+    ((_, counts, means, accuracies),) = observe(settings, 1, at, measure)
+    return Units(*({place: values[:, i] for i, place in enumerate(PLACES)} for values in (counts, means)), accuracies)
 
 
 def _counts(values: Tensor) -> np.ndarray:
@@ -255,28 +265,6 @@ def look_twice(
 def _batch_means(net: nn.Sequential, batches: Tensor) -> list[list[np.ndarray]]:
     """The means of the last hidden layer's Wu + b in each batch: (2, pairs, N, inputs) -> (2, pairs, units)."""
     return [[trace(net, batch)[0][-1].preactivation.mean(0).numpy() for batch in side] for side in batches]
-
-
-class Course(NamedTuple):
-    """The test accuracy of one network in training."""
-
-    eval_steps: np.ndarray  # (evals,) after how many updates
-    test_accuracy: np.ndarray  # (evals,) in evaluation mode
-
-
-@cached
-def watch_accuracy(settings: Settings, seeds: int = SEEDS, every: int = 5) -> list[Course]:
-    """Train, and test after every so many updates.
-
-    >>> watch_accuracy(Settings(steps=10), seeds=2)[0].eval_steps.tolist()
-    [0, 5, 10]
-    """
-    task = settings.task()
-
-    def measure(update: Update) -> tuple:
-        return (accuracy(update.net, task.x_test, task.y_test),)
-
-    return [Course(*columns) for columns in observe(settings, seeds, range(0, settings.steps + 1, every), measure)]
 
 
 # --- what a run says -------------------------------------------------------------------------------------------------
@@ -363,40 +351,16 @@ def two_looks(norm: str, seeds: int = SEEDS) -> list[TwoLooks]:
     return look_twice(settings, seeds, FIRST_LOOK, WAITS, BATCH_SIZES)
 
 
-def shown_units(norm: str) -> tuple[Drift, dict[str, np.ndarray]]:
-    """Seed 0 of the network of figure 1, and the histograms of each layer's unit that wanders by the median amount.
+def shown_units(norm: str) -> tuple[Drift, Units]:
+    """Seed 0 of the network of figure 1, and each layer's unit that wanders by the median amount, at all moments shown.
 
-    >>> shown_units("plain")[1]["preactivation"].sum(-1).max().item()
+    >>> shown_units("plain")[1].counts["preactivation"].sum(-1).max().item()
     500
     """
     settings = replace(FIGURE_1, norm=norm)
     (run,) = watch_drift(settings, 1)
     units = tuple(unit_at_rank(layer) for layer in run.mean["activation_input"].std(0))
-    return run, watch_units(settings, units)
-
-
-def race(lr: float, seeds: int = SEEDS) -> dict[str, list[Course]]:
-    """Test the network of figure 1 on its way at a learning rate; BN needs fewer updates, and gets fewer.
-
-    >>> [courses[0].eval_steps[-1].item() for courses in race(1.0, seeds=2).values()]
-    [500, 200]
-    """
-    plain = replace(FIGURE_1, lr=lr)
-    return by_arm(watch_accuracy, {"plain": plain, "bn": replace(plain, norm="bn", steps=200)}, seeds)
-
-
-def steps_needed(lr: float, goal: float | None, seeds: int = SEEDS) -> dict[str, np.ndarray]:
-    """After how many updates each seed first reaches the goal, with None the best of its plain network: (seeds,).
-
-    >>> steps_needed(1.0, 0.0001, seeds=2)["bn"].tolist()
-    [0.0, 0.0]
-    """
-    courses = race(lr, seeds)
-    goals = [goal or course.test_accuracy.max() for course in courses["plain"]]
-    return {
-        arm: np.array([steps_to(*course, each) for course, each in zip(runs, goals, strict=True)])
-        for arm, runs in courses.items()
-    }
+    return run, watch_units(settings, units, SHOWN)
 
 
 # --- evidence: for every setting its values, (seeds,) ----------------------------------------------------------------
@@ -493,16 +457,6 @@ def wandering_ratios(networks: Mapping[str, Settings] = SIGMOIDS, seeds: int = S
         return np.array([temporal_std(run).mean() for run in runs])
 
     return {name: plain_over_bn(settings, wandering, seeds) for name, settings in networks.items()}
-
-
-def speed_ratios(seeds: int = SEEDS) -> dict[str, np.ndarray]:
-    """How many times as many updates as BN the plain network needs to 90 %, by the rate; inf where it fails.
-
-    >>> bool((speed_ratios()["rate 1"] > 1).all())
-    True
-    """
-    needed = {f"rate {lr:g}": steps_needed(lr, 0.9, seeds) for lr in RATES}
-    return {rate: steps["plain"] / steps["bn"] for rate, steps in needed.items()}
 
 
 def stillness_ratios(seeds: int = SEEDS) -> dict[str, np.ndarray]:

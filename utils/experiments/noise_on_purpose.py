@@ -52,6 +52,7 @@ YARDSTICKS = (Yardstick.ABSOLUTE, Yardstick.CURRENT_STD)
 MOMENTS = ("before training", "after training")
 QUANTITIES = ("batch mean", "single values")
 PLACES = ("noisy output", "next preactivation", "after the next norm")
+LOOKS = {"12 updates in a row": tuple(range(60, 72)), "the whole training": tuple(range(0, 121, 10))}
 MODES = ("noise off", "noise on", "recalibrated", "as in training")
 
 
@@ -202,6 +203,46 @@ def evaluate(net: nn.Sequential, calibration: Tensor, x: Tensor, y: Tensor) -> d
     found["recalibrated"] = accuracy(recalibrated(net, calibration), x, y)
     _, scores = trace(net, x)
     return found | {"as in training": (scores.argmax(1) == y).float().mean().item()}
+
+
+# --- one unit, watched ----------------------------------------------------------------------------------------------
+
+EDGES = np.linspace(-6.0, 6.0, 61)  # of the histograms, in standard deviations at the first look
+
+
+class Watched(NamedTuple):
+    """The first unit of each hidden layer on the probe at some looks, where it enters the nonlinearity (seed 0)."""
+
+    counts: np.ndarray  # (looks, L, bins) of images by their value, from the mean at the first look, in its widths
+    jump: np.ndarray  # (looks - 1, L) how far the units' means moved between looks, mean over units, in their widths
+
+
+@cached
+def watch_unit(settings: Settings, looks: tuple[int, ...]) -> Watched:
+    """Train seed 0, and look after each of `looks` updates, with fresh noise at every look.
+
+    >>> watch_unit(Settings("noisy", depth=2, width=8, steps=3), (1, 2, 3)).counts.shape
+    (3, 2, 60)
+    """
+    probe = settings.task().x_train[:PROBE]
+
+    def measure(update) -> tuple:
+        layers = [_noisy_half(layer.activation_input, probe).numpy() for layer in trace(update.net, probe)[0]]
+        return np.array(layers)[..., 0], *np.array([[each.mean(0), each.std(0)] for each in layers]).swapaxes(0, 1)
+
+    ((_, values, mean, std),) = observe(settings, 1, looks, measure)
+    first, width = (values[0].mean(-1)[:, None], values[0].std(-1)[:, None])
+    counts = [[np.histogram(np.clip(v, -5.99, 5.99), EDGES)[0] for v in (look - first) / width] for look in values]
+    return Watched(np.array(counts), np.abs(np.diff(mean, axis=0)).mean(-1) / std[:-1].mean(-1))
+
+
+def watched(norm: str, how: str) -> Watched:
+    """One arm of the ten-layer ReLU net at rate 0.1, at one of the :data:`LOOKS`.
+
+    >>> watched("noisy", "12 updates in a row").counts.shape
+    (12, 10, 60)
+    """
+    return watch_unit(replace(NETWORK, norm=norm), LOOKS[how])
 
 
 # --- races -----------------------------------------------------------------------------------------------------------

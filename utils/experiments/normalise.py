@@ -112,6 +112,29 @@ def largest_off_one(seeds: int = SEEDS) -> np.ndarray:
     return np.array([(normalize(x[:2], eps=0).abs() - 1).abs().max().item() for x in _values_of_seeds(seeds)])
 
 
+# --- who shares a mean -----------------------------------------------------------------------------------------------
+
+
+def small_batch(examples: int = 6, units: int = 4) -> Tensor:
+    """The first examples and units of the second layer of the ReLU network: (N, C), in float64.
+
+    >>> small_batch().shape
+    torch.Size([6, 4])
+    """
+    return layer_values()[:examples, :units]
+
+
+def feature_maps(examples: int = 3, channels: int = 4) -> Tensor:
+    """What an untrained convolution makes of the first clothes: (N, C, H, W).
+
+    >>> feature_maps().shape
+    torch.Size([3, 4, 14, 14])
+    """
+    settings = Settings(data="fashion", depth=1, width=channels)
+    with torch.no_grad():
+        return settings.network(seed=0)[0](settings.task().x_train[:examples])
+
+
 # --- what is thrown away ----------------------------------------------------------------------------------------------
 
 

@@ -31,7 +31,6 @@ N = 1000  # random networks of a kind
 BATCH_SIZES = (4, 8, 16, 32, 64, 128, 256)
 SPREADS = (0.15, 1.0, 3.0)  # of the layer's output
 LOSS_UNITS = (0.01, 1.0, 10.0, 32.0, 100.0, 1000.0)  # 32 turns the mean over the batch into the sum
-EPS_SPREADS = tuple(np.logspace(-2.5, 0.5, 13))
 PARTS = {"60 images": 60, "all 1,437 images": None}  # of the training data, at which trained networks are looked at
 TRAINED = {
     "sigmoid": Settings(lr=1.0, steps=300),
@@ -378,30 +377,6 @@ def right_over_left_4_1(exponent: float, family: Family = Family(), n: int = N, 
     """
     unit = units(family, n, seed)
     return (sum(theorem_4_1(unit.g, unit.y, unit.gamma, exponent)) / inner(unit.v, unit.v)).numpy()
-
-
-class EpsErrors(NamedTuple):
-    """The largest relative error of Theorem 4.1 with an eps, (spreads,) each."""
-
-    three_terms: np.ndarray
-    four_terms: np.ndarray
-
-
-@cache
-def eps_errors(eps: float, spreads: Sequence[float] = EPS_SPREADS, n: int = N) -> EpsErrors:
-    """How far eps takes the equality off in n networks, for units of small and of large variance.
-
-    >>> off, mended = eps_errors(1e-3, spreads=(0.1,), n=5)
-    >>> off.max() > 1e-3, mended.max() < 1e-12
-    (np.True_, np.True_)
-    """
-    rows = []
-    for spread in spreads:
-        unit = units(Family(spread=float(spread), eps=eps), n)
-        right, left = sum(theorem_4_1(unit.g, unit.y, eps=eps)), inner(unit.v, unit.v)
-        mended = right + eps_term(unit.g, unit.y, eps=eps)
-        rows.append([(side / left - 1).abs().max().item() for side in (right, mended)])
-    return EpsErrors(*np.array(rows).T)
 
 
 class TwoNetworks(NamedTuple):

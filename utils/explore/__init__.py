@@ -12,16 +12,23 @@ drawn into files; elsewhere the picture of the default state, or its sentence, s
 from utils.explore.explorable import MOST_STATES, Control, Explorable, control, explore, picture
 from utils.explore.live import Live, View
 from utils.explore.page import Drawing, State
+from utils.explore.question import Answer, Question, exercise, predict
+from utils.explore.table import table
 
 __all__ = [
     "MOST_STATES",
+    "Answer",
     "Control",
     "Drawing",
     "Explorable",
     "Live",
+    "Question",
     "State",
     "View",
     "control",
+    "exercise",
     "explore",
     "picture",
+    "predict",
+    "table",
 ]

@@ -49,6 +49,14 @@ class Control:
         unit = self.unit.removesuffix("s") if value == 1 else self.unit
         return f"{number(value)} {unit}".strip()
 
+    def word(self, value: Any) -> str:
+        """How an address names a value.
+
+        >>> Control((1e-05, 60_000), "x").word(1e-05), Control((False, True), "x").word(True)
+        ('1e-05', 'on')
+        """
+        return self.text(value) if isinstance(value, bool | str) else f"{value:g}"
+
 
 def control(values: Sequence | bool, label: str = "", unit: str = "", plays: bool = False) -> Control:
     """Describe a control where a plain list does not say enough: its label, its unit, whether it plays as time.

@@ -70,9 +70,68 @@ function speaker(root) {
   };
 }
 
+// The address of a state: `#figure?control=value&...`, its controls hidden where `hide` names them ("all", or a list).
+const address = {
+  parse: () => {
+    const [name, query = ""] = location.hash.slice(1).split("?");
+    return { name: decodeURIComponent(name), words: new URLSearchParams(query) };
+  },
+  of: (name, words) => `${location.href.split("#")[0]}#${name}?${new URLSearchParams(words)}`,
+};
+
+// What an address says of an explorable: it sets the state, and the address follows each later move.
+function addressed(root, read, go) {
+  const name = root.dataset.explorable;
+  const fields = [...root.querySelectorAll(".explorable-control")].map(({ dataset }) => ({
+    name: dataset.name,
+    words: JSON.parse(dataset.words),
+  }));
+  let hidden = "";
+  let timer;
+  const named = () => {
+    const words = fields.map((field, i) => [field.name, field.words[read()[i]]]);
+    return address.of(name, hidden ? [...words, ["hide", hidden]] : words);
+  };
+  const isFirst = () => document.querySelector(`[data-explorable="${name}"]`) === root;
+  const obey = ({ move }) => {
+    const { name: asked, words } = address.parse();
+    if (asked !== name || !isFirst()) return false;
+    hidden = words.get("hide") ?? "";
+    const without = new Set(hidden.split(","));
+    for (const control of root.querySelectorAll(".explorable-control")) {
+      control.hidden = without.has("all") || without.has(control.dataset.name);
+    }
+    const places = fields.map((field) => field.words.indexOf(words.get(field.name)));
+    if (move) go(read().map((now, i) => (places[i] < 0 ? now : places[i])));
+    return true;
+  };
+  const write = () => {
+    timer = clearTimeout(timer);
+    history.replaceState(history.state, "", named());
+  };
+  const follow = () => {
+    clearTimeout(timer); // a browser allows few changes a second
+    timer = setTimeout(write, 250);
+  };
+  addEventListener("pagehide", () => timer && write());
+  const copy = Object.assign(document.createElement("button"), { type: "button", textContent: "Copy link" });
+  copy.className = "explorable-link";
+  copy.setAttribute("aria-label", `Copy link: ${root.getAttribute("aria-label")}`);
+  copy.addEventListener("click", async () => {
+    write();
+    const copied = await navigator.clipboard?.writeText(named()).then(() => true, () => false);
+    copy.textContent = copied ? "Copied" : "See the address bar";
+    root.querySelector(".explorable-spoken").textContent = copied ? "Link copied." : "The link is in the address bar.";
+    setTimeout(() => (copy.textContent = "Copy link"), 2000);
+  });
+  root.querySelector("figcaption").append(copy);
+  addEventListener("hashchange", () => obey({ move: true }) && root.scrollIntoView());
+  return { obey, follow };
+}
+
 // The published book: every state is a file, fetched at first touch.
 function published(root) {
-  let { frames, state, sentences } = JSON.parse(root.querySelector("script").textContent);
+  let { frames, state, sentences } = dataOf(root);
   const theme = () => (document.documentElement.dataset.theme === "dark" ? "dark" : "light");
   const fetched = new Map();
   const load = (url) => {
@@ -85,7 +144,10 @@ function published(root) {
     return fetched.get(url);
   };
   const say = speaker(root);
-  const { read, show, sizes } = controls(root, (moved) => go(moved));
+  const { read, show, sizes } = controls(root, (moved) => {
+    go(moved);
+    follow();
+  });
   const place = (chosen) => chosen.reduce((sum, i, k) => sum * sizes[k] + i, 0);
   // Every way into a state ends here: a move, Back, a reload, the theme.
   const go = (next) => {
@@ -110,7 +172,11 @@ function published(root) {
   for (const touch of ["pointerenter", "focusin", "touchstart"]) {
     root.addEventListener(touch, prefetch, { once: true, passive: true });
   }
+  const { obey, follow } = addressed(root, read, (next) => go(next));
   const restore = () => `${read()}` === `${state}` || go(read()); // what the reader had chosen, put back by the browser
+  const isNew = performance.getEntriesByType("navigation")[0]?.type === "navigate";
+  const untouched = `${read()}` === `${state}`; // else the browser has put back what came after the address
+  if (obey({ move: untouched }) && isNew) addEventListener("load", () => root.scrollIntoView(), { once: true });
   restore();
   addEventListener("pageshow", restore);
   new MutationObserver(() => go(state)).observe(document.documentElement, { attributeFilter: ["data-theme"] });
@@ -187,4 +253,72 @@ function live({ model, el }) {
   };
 }
 
-if (typeof document !== "undefined") document.querySelectorAll("figure[data-explorable]:has(script)").forEach(published);
+// A question: the reader's answer is kept in this browser, and stands beside the measured one.
+function question(root, data) {
+  const place = `${location.pathname}#${root.dataset.question}`;
+  const memory = {
+    get: () => { try { return localStorage.getItem(place); } catch { return null; } },
+    set: (value) => { try { localStorage.setItem(place, value); } catch { /* a browser that keeps nothing */ } },
+    forget: () => { try { localStorage.removeItem(place); } catch { /* the same */ } },
+  };
+  const reply = root.querySelector(".question-reply");
+  const folded = root.querySelector("details");
+  const again = root.querySelector('button[type="button"]');
+  const choices = [...root.querySelectorAll('input[type="radio"]')];
+  const number = root.querySelector('input[type="number"]');
+  const given = () => (number ? number.value : `${choices.findIndex((each) => each.checked)}`);
+  const isRight = (value) => (number ? data.right[0] <= +value && +value <= data.right[1] : data.right.includes(+value));
+  const show = (value) => {
+    if (number) number.value = value;
+    else if (choices[value]) choices[value].checked = true;
+    const words = number ? `${value} ${data.unit}`.trim() : choices[value].parentElement.textContent.trim();
+    const right = isRight(value);
+    const said = data.open ? `You said: ${words}.` : `You said: ${words}. ${right ? data.yes : data.no}`;
+    reply.textContent = said.replace("..", ".");
+    root.classList.toggle("right", right && !data.open);
+    root.classList.add("answered");
+    folded.open = right || data.tells;
+    again.hidden = false;
+  };
+  root.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (given() === "-1" || given() === "") return void (reply.textContent = "First choose an answer.");
+    memory.set(given());
+    show(given());
+  });
+  again.addEventListener("click", () => {
+    memory.forget();
+    root.reset();
+    reply.textContent = "";
+    root.classList.remove("answered", "right");
+    folded.open = false;
+    again.hidden = true;
+    (number ?? choices[0]).focus();
+  });
+  const kept = memory.get();
+  if (kept !== null && (number || choices[kept])) show(kept);
+  root.querySelector(".question-buttons").hidden = false;
+  root.dataset.ready = "";
+}
+
+// JupyterLab: the answer comes when the kernel has it. (It goes to anywidget by question.py.)
+function asked({ model, el }) {
+  el.innerHTML = model.get("html");
+  const root = el.firstElementChild;
+  const answer = () => {
+    const { sentence, ...data } = model.get("answer");
+    const reply = root.querySelector(".question-reply");
+    reply.textContent = sentence ? "" : "The kernel is still at work on the answer; choose meanwhile.";
+    if (!sentence) return;
+    root.querySelector("details p").textContent = sentence;
+    question(root, data);
+  };
+  model.on("change:answer", answer);
+  answer();
+}
+
+const dataOf = (root) => JSON.parse(root.querySelector("script").textContent);
+if (typeof document !== "undefined") {
+  document.querySelectorAll("figure[data-explorable]:has(script)").forEach(published);
+  document.querySelectorAll("form[data-question]:has(script)").forEach((root) => question(root, dataOf(root)));
+}

@@ -104,7 +104,7 @@ def markup(explorable: "Explorable", index: list[int], sentence: str, images: st
     title, alt = html.escape(explorable.title), html.escape(sentence)
     parts = [f"<figcaption>{title}</figcaption>", f'<div class="explorable-picture">{images}</div>']
     if explorable.controls:
-        controls = "".join(_control(*each) for each in zip(explorable.controls.values(), index, strict=True))
+        controls = "".join(_control(*named, i) for named, i in zip(explorable.controls.items(), index, strict=True))
         parts += [
             '<div class="explorable-progress"><progress max="1" aria-label="training"></progress></div>',
             f'<div class="explorable-controls" hidden>{controls}</div>',
@@ -122,8 +122,13 @@ def markup(explorable: "Explorable", index: list[int], sentence: str, images: st
 _ids: Iterator[int] = itertools.count()
 
 
-def _control(control: "Control", i: int) -> str:
-    name = f"explorable-{next(_ids)}-{os.urandom(3).hex()}"
+def new_id() -> str:
+    """An id that no other part of a page has, whatever notebook its outputs come from."""
+    return f"explorable-{next(_ids)}-{os.urandom(3).hex()}"
+
+
+def _control(parameter: str, control: "Control", i: int) -> str:
+    name = new_id()
     label = html.escape(control.label)
     texts = [control.text(value) for value in control.values]
     common = f'id="{name}" data-lm-suppress-shortcuts="true"'
@@ -143,4 +148,6 @@ def _control(control: "Control", i: int) -> str:
         )
         if control.plays:
             field += f'<button type="button" class="explorable-play" aria-label="Play {label}"></button>'
-    return f'<div class="explorable-control explorable-{control.kind}">{field}</div>'
+    words = html.escape(json.dumps([control.word(value) for value in control.values], ensure_ascii=False))
+    named = f'data-name="{parameter}" data-words="{words}"'
+    return f'<div class="explorable-control explorable-{control.kind}" {named}>{field}</div>'

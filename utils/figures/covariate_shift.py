@@ -1,11 +1,11 @@
-"""The figures of the chapter "Covariate shift" about points: kinds of shift, weights, tests."""
+"""The figures of the chapter "Covariate shift", and of the page in depth beside it."""
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from utils.experiments import covariate_shift as experiment
 from utils.experiments.covariate_shift import DETECTED_SHIFTS, DETECTED_SIZES, LEVEL, SAMPLE_SIZES, SEEDS, SHIFTS
-from utils.explore import Drawing, control, explore
+from utils.explore import Answer, Drawing, control, exercise, explore, predict
 from utils.seeds import numpy_rng
 from utils.style import (
     DASHED,
@@ -68,6 +68,23 @@ def three_kinds(kind: str = "covariate", size: float = 0.0) -> Drawing:
 
 UNWEIGHTED, WEIGHTED = Arm("unweighted", MUTED, DASHED), Arm("weighted", INK)
 NAMES = {"none": "unweighted", "known": "known weights", "estimated": "estimated weights"}
+
+
+@explore(shift=control([0.0, 0.5, 1.0, 1.5, 2.0, 3.0], label="how far the points move"))
+def one_line(shift: float = 0.0) -> Drawing:
+    """A line learnt from the grey points, used on the dark ones."""
+    fig, (left, right) = figure("data of seed 0", f"right answers, {SEEDS} seeds", height=3.5)
+    _clouds(left, shift, 500, "none")
+    result = experiment.weighting(shift, 500, "line", SEEDS).accuracy["none"]
+    dot_row(right, 1, Arm("", INK), result)
+    percent_axis(right.xaxis, 0.25)
+    right.axvline(0.5, color=MUTED, linewidth=1.2, linestyle=DOTTED)
+    right.text(0.51, 0.2, "a coin", color=MUTED, fontsize=9)
+    right.set(ylim=(0, 2), yticks=[], xlabel="correct")
+    return fig, (
+        f"The points that are asked about lie {shift:g} to the right of those that the line was learnt from: "
+        f"{per_cent(result)} right answers, over {SEEDS} seeds."
+    )
 
 
 @explore(
@@ -179,4 +196,82 @@ def detection_power(shift: float = 1.0, n: int = 100) -> Drawing:
         f"Shift {shift:g}, {n:,} points in each sample: over {repetitions} repetitions the held-out accuracy is "
         f"{per_cent(accuracy)}, at least {needed:.1%} is needed, and "
         f"{tests[n].power:.0%} of the tests {'raise a false alarm' if shift == 0 else 'notice'}."
+    )
+
+
+# --- questions -----------------------------------------------------------------------------------------------------
+
+FALLS, STAYS_THE_SAME, RISES = "it falls", "it stays", "it rises"
+
+
+@predict(FALLS, STAYS_THE_SAME, RISES)
+def predict_accuracy() -> Answer:
+    """A covariate shift moves p(x) to the right. You keep the old classifier. What happens to its accuracy?"""
+    before, after = (experiment.joint("covariate", size).accuracy() for size in (0.0, 1.0))
+    choice = RISES if after > before + 0.005 else FALLS if after < before - 0.005 else STAYS_THE_SAME
+    return choice, (
+        f"It goes from {before:.1%} to {after:.1%}: more points lie far from the boundary, where the label is sure."
+    )
+
+
+WORSE, COIN, BELOW = "a little worse than before", "as good as a coin", "worse than a coin"
+
+
+@predict(WORSE, COIN, BELOW)
+def predict_line() -> Answer:
+    """The cloud moves to the right by three standard deviations; line and wave stay. How good is the line there?"""
+    accuracy = experiment.weighting(3.0, 500, "line", SEEDS).accuracy["none"].mean()
+    choice = BELOW if accuracy < 0.47 else COIN if accuracy < 0.53 else WORSE
+    return choice, f"It has {accuracy:.0%} right answers: there the wave goes down where the line still goes up."
+
+
+@predict("yes: u is distributed as before, so nothing has changed", "no: for u the rule has turned round")
+def predict_analogy() -> Answer:
+    """w goes from 1 to -1, and x is symmetric about 0. Can a layer that reads u go on as before?"""
+    return "no: for u the rule has turned round", "The distribution of u is the same, and p(y | u) is upside down."
+
+
+NEITHER = "the lines are all a little worse"
+LOTTERY = "some lines are rescued, others hardly helped"
+
+
+@predict("the weights help as much as with 500 points", NEITHER, LOTTERY)
+def predict_few_points() -> Answer:
+    """The line is fitted to 100 points instead of 500, far from the test cloud, with weights. What happens?"""
+    few = experiment.weighting(3.0, 100, "line", SEEDS).accuracy["estimated"]
+    choice = LOTTERY if few.max() - few.min() > 0.15 else NEITHER
+    return choice, f"Over {SEEDS} seeds the accuracy goes from {few.min():.0%} to {few.max():.0%}."
+
+
+@predict("none", "a few points", "nearly all")
+def predict_right_model() -> Answer:
+    """The right model, trained on the cloud around 0, without weights: how much accuracy is lost on one 3 away?"""
+    near, far = (experiment.weighting(d, 2000, "true curve", SEEDS).accuracy["none"].mean() for d in (0.0, 3.0))
+    choice = "none" if near - far < 0.02 else "a few points" if near - far < 0.2 else "nearly all"
+    return choice, f"It has {near:.1%} on the cloud around 0, and {far:.1%} on the other."
+
+
+@predict(unit="% of the tests")
+def predict_alarms() -> Answer:
+    """You call it a shift when p is at most 0.05, and there is none. How often will you call it one all the same?"""
+    power = 100 * experiment.detection(0.0, 100).power
+    return (2.0, 8.0), f"In about one test of twenty, as the level says; here in {power:.0f} of 100."
+
+
+@exercise("a covariate shift", "a label shift", "a concept shift")
+def quiz_kind() -> Answer:
+    """A hospital's new scanner makes brighter pictures of the same patients; what is ill stays ill. Which is it?"""
+    return "a covariate shift", "The pictures are others, p(x); what a given picture means, p(y | x), stays."
+
+
+@exercise(
+    "nothing: all right answers prove a shift",
+    "it was tested on the images that it was trained on",
+    "a classifier cannot test for a shift",
+)
+def quiz_bug() -> Answer:
+    """What is wrong with the sentence?"""
+    return "it was tested on the images that it was trained on", (
+        "With many pixels and few images a classifier separates nearly any two samples of the same distribution, too. "
+        "Only held-out images can tell."
     )

@@ -1,9 +1,11 @@
-"""The explorables of the chapter "Internal covariate shift"."""
+"""The figures of the chapter "Internal covariate shift", and of the page in depth beside it."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from utils.experiments.internal_covariate_shift import (
     ARMS,
@@ -11,26 +13,24 @@ from utils.experiments.internal_covariate_shift import (
     EDGES,
     FIGURE_1,
     NETWORKS,
-    RATES,
+    SHOWN,
     WAITS,
     Drift,
     Yardstick,
     drifts,
     jumps,
-    race,
     rms,
     shown_units,
-    steps_needed,
     temporal_std,
     two_looks,
     unit_at_rank,
     watch_arms,
 )
-from utils.explore import Drawing, control, explore
-from utils.intervals import Interval, mean, median
+from utils.explore import Answer, Drawing, control, exercise, explore, predict
+from utils.intervals import Interval, mean
 from utils.style import ARMS as LOOKS
 from utils.style import (
-    DASHED,
+    FAINT,
     INK,
     MUTED,
     between,
@@ -39,12 +39,12 @@ from utils.style import (
     figure,
     key,
     log_axis,
-    number,
     percent_axis,
     share_y,
     step_axis,
     told,
 )
+from utils.training import SEEDS
 
 STEPS = FIGURE_1.steps
 PLACES = {"Wu + b": "preactivation", "what enters the nonlinearity": "activation_input"}
@@ -56,7 +56,6 @@ YARDSTICKS = {
 COUNTED_IN = {name: name if name == "as it is" else f"in {name}" for name in YARDSTICKS}
 DEEP = {name: settings for name, settings in NETWORKS.items() if settings.depth > 1}
 RANKS = {"least": 0.0, "median": 0.5, "most": 1.0}
-GOALS = {"80 %": 0.8, "90 %": 0.9, "95 %": 0.95, "plain's best": None}
 
 
 def _interval(values: np.ndarray, estimate: Callable[[np.ndarray], Interval] = mean) -> str:
@@ -104,12 +103,12 @@ def play(step: int = 0, place: str = "Wu + b") -> Drawing:
     """One unit of each layer on the same 500 images, while the weights are updated (seed 0)."""
     titles = [f"{LOOKS[arm].label}, layer {layer}" for layer in (1, 2, 3) for arm in ARMS]
     fig, axes = figure(*titles, rows=3, height=5.6, left=0.3)
-    now = watched.index(step)
+    now, shown = watched.index(step), SHOWN.index(step)
     for column, arm in enumerate(ARMS):
-        run, counts = shown_units(arm)
+        run, units = shown_units(arm)
         for layer in range(3):
-            ax, histograms = axes[2 * layer + column], counts[PLACES[place]][:, layer]
-            _distribution(ax, arm, histograms[0], histograms[now], run.mean[PLACES[place]][now, layer])
+            ax, histograms = axes[2 * layer + column], units.counts[PLACES[place]][:, layer]
+            _distribution(ax, arm, histograms[0], histograms[shown], run.mean[PLACES[place]][now, layer])
     for ax in axes[4:]:
         ax.set_xlabel("Wu + b" if place == "Wu + b" else "sigmoid's input")
     far = {arm: drifts(runs, Yardstick.ABSOLUTE, PLACES[place])[:, now] for arm, runs in watch_arms(FIGURE_1).items()}
@@ -118,6 +117,51 @@ def play(step: int = 0, place: str = "Wu + b") -> Drawing:
         f"After {step:,} updates, at {place}: distance of a unit's mean from its start in layers 1, 2, 3, "
         f"averaged over units and {len(far['bn'])} seeds: {said}."
     )
+
+
+@explore(
+    updates=control(SHOWN, label="updates", plays=True),
+    network=control([LOOKS[arm].label for arm in ARMS]),
+)
+def in_the_network(updates: int = 0, network: str = "plain") -> Drawing:
+    """A network, and under each layer how one of its units responds to the same 500 images as it learns."""
+    arm, layers = network.lower(), FIGURE_1.depth
+    _, units = shown_units(arm)
+    counts, means = units.counts["preactivation"], units.mean["preactivation"]
+    now = SHOWN.index(updates)
+    fig, axes = figure(*(f"layer {i}" for i in range(1, layers + 1)), height=3.6, left=0.75, bottom=0.5)
+    fig.subplots_adjust(top=0.56, right=0.9, wspace=0.12)
+    for layer, ax in enumerate(axes):
+        ax.stairs(counts[now, layer] / counts[now, layer].max(), EDGES, fill=True, color=LOOKS[arm].colour, alpha=0.6)
+        ax.stairs(counts[0, layer] / counts[0, layer].max(), EDGES, color=INK, linewidth=1.1)
+        ax.set(xlim=(-6, 6), ylim=(0, 1.1), yticks=[], xticks=[-5, 0, 5], xlabel="Wu" if arm == "bn" else "Wu + b")
+    _sketch(fig, axes, arm)
+    axes[0].text(-5.8, 1.02, "at first", color=INK, fontsize=9, va="top")
+    moved = ", ".join(f"{abs(mean):.2f}" for mean in means[now] - means[0])
+    return fig, (
+        f"{network}, seed 0, after {updates:,} update{'s' * (updates != 1)}: the mean of the unit shown has moved by "
+        f"{moved} in layers 1, 2 and 3, on the same images; {units.test_accuracy[now]:.0%} of the test "
+        f"digits are right."
+    )
+
+
+def _sketch(fig: Figure, axes: Sequence[Axes], arm: str) -> None:
+    """Draw the network above the panels: the image, one box a layer, the answer."""
+    sketch = fig.add_axes((0, 0.68, 1, 0.3))
+    sketch.set(xlim=(0, 1), ylim=(0, 1))
+    sketch.set_axis_off()
+    boxes = [(ax.get_position().x0 + ax.get_position().x1) / 2 for ax in axes]
+    inside = "Wu, BN,\nsigmoid" if arm == "bn" else "Wu + b,\nsigmoid"
+    places = [0.055, *boxes, 0.95]
+    for x, text in zip(places, ["image", *[inside] * len(boxes), "digit"], strict=True):
+        is_layer = text == inside
+        look = {"boxstyle": "round,pad=0.45", "facecolor": FAINT if is_layer else "none", "edgecolor": "none"}
+        sketch.text(x, 0.5, text, ha="center", va="center", fontsize=9.5, color=INK, bbox=look if is_layer else None)
+    half = 0.085
+    for start, end in itertools.pairwise(places):
+        arrow = {"arrowstyle": "->", "color": MUTED, "linewidth": 1.3}
+        gaps = (half if start in boxes else 0.045, half if end in boxes else 0.035)
+        sketch.annotate("", (end - gaps[1], 0.5), (start + gaps[0], 0.5), arrowprops=arrow)
 
 
 def _distribution(ax: Axes, arm: str, first: np.ndarray, now: np.ndarray, means: np.ndarray) -> None:
@@ -174,7 +218,7 @@ def _input(ax: Axes, arm: str, run: Drift, unit: int) -> None:
 
 
 @explore(network=list(DEEP), yardstick=list(YARDSTICKS))
-def against_layer(network: str = "tanh, 10 layers", yardstick: str = "widths at the start") -> Drawing:
+def against_layer(network: str = "ReLU, 10 layers", yardstick: str = "widths at the start") -> Drawing:
     """Does drift grow with depth? Three yardsticks for one and the same run."""
     settings = DEEP[network]
     fig, (ax,) = figure(f"drift of Wu + b, {COUNTED_IN[yardstick]}", height=3.4, left=0.75)
@@ -190,7 +234,7 @@ def against_layer(network: str = "tanh, 10 layers", yardstick: str = "widths at 
 
 
 @explore(layer=control([1, 2, 3], unit="of 3"), yardstick=list(YARDSTICKS))
-def jumps_and_drift(layer: int = 3, yardstick: str = "widths now") -> Drawing:
+def jumps_and_drift(layer: int = 1, yardstick: str = "widths now") -> Drawing:
     """What one update moves, and what all updates together have moved."""
     fig, axes = figure("all updates so far", "the last update", height=3.3, left=0.92)
     watched = watch_arms(FIGURE_1)
@@ -212,33 +256,67 @@ def jumps_and_drift(layer: int = 3, yardstick: str = "widths now") -> Drawing:
     )
 
 
-@explore(lr=control(RATES, label="learning rate"), goal=list(GOALS))
-def speed_up(lr: float = 1.0, goal: str = "90 %") -> Drawing:
-    """How many times fewer updates? It depends on what you ask for, and at which learning rate."""
-    fig, (ax,) = figure("test accuracy", height=3.3)
-    needed, courses = steps_needed(lr, GOALS[goal]), race(lr)
-    for arm, runs in courses.items():
-        draw_arm(ax, arm, runs[0].eval_steps, [run.test_accuracy for run in runs])
-        for run, steps in zip(runs, needed[arm], strict=True):
-            reached = run.eval_steps == steps
-            ax.plot(run.eval_steps[reached], run.test_accuracy[reached], "o", color=INK, markersize=4, zorder=5)
-    if GOALS[goal]:
-        ax.axhline(GOALS[goal], color=MUTED, linewidth=1.2, linestyle=DASHED)
-    percent_axis(ax.yaxis)
-    step_axis(ax, STEPS)
-    key(ax, ARMS, x=0.72, top=0.22)
-    of = " of the test images" if GOALS[goal] else ""
-    return fig, f"Learning rate {lr:g}, goal: {goal}{of}. {_compared(**needed)}"
+# --- questions -----------------------------------------------------------------------------------------------------
+
+FIRST, MIDDLE, LAST = "the layer next to the image", "the middle one", "the layer next to the answer"
 
 
-def _compared(plain: np.ndarray, bn: np.ndarray) -> str:
-    reached, seeds = np.isfinite(plain).sum(), len(plain)
-    if reached == seeds:
-        return (
-            f"Plain needs {_interval(plain, median)} updates, BN {_interval(bn, median)}: "
-            f"{_interval(plain / bn, median)} times fewer (medians, {seeds} seeds)."
-        )
-    return (
-        f"Plain gets there in {reached} of {seeds} seeds within {STEPS} updates, BN after {_interval(bn, median)}: at "
-        f"least {number(np.floor((STEPS / bn).min()))} times fewer where plain fails."
+@predict(FIRST, MIDDLE, LAST, "all three alike")
+def predict_first_to_leave() -> Answer:
+    """Play the training of the plain network. Which layer's values will leave their first place first?"""
+    far = drifts(watch_arms(FIGURE_1)["plain"], Yardstick.ABSOLUTE)[:, 1].mean(0)
+    told_layers = ", ".join(f"{layer:.2f}" for layer in far)
+    return (FIRST, MIDDLE, LAST)[int(far.argmax())], (
+        f"After 50 updates the means have moved by {told_layers} in layers 1, 2 and 3 (mean of {SEEDS} seeds)."
+    )
+
+
+OTHER_BATCH, ONE_UPDATE, ALIKE = "taking another batch of 60", "making one update", "about the same"
+
+
+@predict(OTHER_BATCH, ONE_UPDATE, ALIKE)
+def predict_noise_or_drift() -> Answer:
+    """You take the mean of a unit in the plain network's last layer over 60 images. Which changes that mean more?"""
+    runs, many = two_looks("plain"), BATCH_SIZES.index(60)
+    batch = rms([run.between_batches[many] for run in runs], (-2, -1)).mean()
+    update = rms([run.between_moments[WAITS.index(1), many] for run in runs], (-2, -1)).mean()
+    choice = OTHER_BATCH if batch > 1.5 * update else ONE_UPDATE if update > 1.5 * batch else ALIKE
+    return choice, f"Another batch {batch:.2f} widths, one update {update:.2f} (root mean square over the units)."
+
+
+@predict("it grows", "it stays", "it falls", "it depends on how it is counted")
+def predict_grows() -> Answer:
+    """A tanh network of ten layers on raw pixels. From its first to its last layer, does drift grow, stay, or fall?"""
+    runs = watch_arms(NETWORKS["tanh, 10 layers, raw pixels"])["plain"]
+    ratios = {
+        name: float((far := drifts(runs, each)[:, -1])[:, -1].mean() / far[:, 0].mean())
+        for name, each in YARDSTICKS.items()
+    }
+    named = [_direction(ratio) for ratio in ratios.values()]
+    said = ", ".join(f"{name} {ratio:.1f}" for name, ratio in ratios.items())
+    choice = named[0] if len(set(named)) == 1 else "it depends on how it is counted"
+    return choice, f"Last layer over first: {said}."
+
+
+def _direction(ratio: float) -> str:
+    return "it grows" if ratio > 1.2 else "it falls" if ratio < 1 / 1.2 else "it stays"
+
+
+@predict(unit="% of the way")
+def predict_walked() -> Answer:
+    """Add up the lengths of all jumps of the plain network's last layer. At the end, how far from its start is it, in
+    per cent of the way walked?
+    """
+    runs = watch_arms(FIGURE_1)["plain"]
+    walked = STEPS * jumps(runs, Yardstick.ABSOLUTE)[:, 1:, 2].mean(1)
+    share = 100 * (drifts(runs, Yardstick.ABSOLUTE)[:, -1, 2] / walked).mean()
+    return (share / 2, share * 2), f"About {share:.1f} % (estimated from ten looks): most of the way is to and fro."
+
+
+@exercise("the drift since the start", "drift and chance at once", "nothing: it is 0 by construction")
+def quiz_consecutive_batches() -> Answer:
+    """What did the colleague measure? Think of a learning rate of 0."""
+    return "drift and chance at once", (
+        "With a learning rate of 0 the number is not 0. Look at the same images before and after the update; and the "
+        "sum of such jumps is still not the drift since the start."
     )

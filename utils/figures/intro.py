@@ -1,15 +1,15 @@
-"""The explorable of the first page: a deep network, with and without BN, at a learning rate of the reader's choice."""
+"""What the first page has of its own: a deep network, with and without BN, at a learning rate that one chooses."""
 
 import numpy as np
 
-from utils.explore import Drawing, control, explore, picture
-from utils.style import ARMS, draw_arms, figure, guessing, label, percent_axis, step_axis
+from utils.explore import Answer, Drawing, control, explore, predict
+from utils.style import draw_arms, figure, guessing, percent_axis, step_axis
 
 RATES, DEPTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), (5, 10, 20)  # of the experiment, which needs torch to import
 
 
 @explore(learning_rate=control(RATES), depth=control(DEPTHS, unit="hidden layers"))
-def deep_network(learning_rate: float = 0.1, depth: int = 20) -> Drawing:
+def deep_network(learning_rate: float = 0.1, depth: int = 10) -> Drawing:
     """The same network, the same data: how large a step survives?"""
     from utils.experiments.intro import DEEP, deep_runs, final_accuracy  # here: the first controls do not wait for it
 
@@ -33,16 +33,40 @@ def deep_network(learning_rate: float = 0.1, depth: int = 20) -> Drawing:
     )
 
 
-@picture
-def arms() -> Drawing:
-    """One arm, one colour, one line, in the whole book."""
-    rows = -(-len(ARMS) // 2)
-    fig, (ax,) = figure("", height=0.5 * rows + 0.3)
-    for place, (arm, look) in enumerate(ARMS.items()):
-        column, row = divmod(place, rows)
-        ax.plot([column * 3, column * 3 + 0.8], [-row, -row], color=look.colour, linestyle=look.dashes)
-        label(ax, arm, column * 3 + 1, -row, va="center")
-    ax.set(xlim=(-0.1, 5.8), ylim=(0.4 - rows, 0.6))
-    ax.set_axis_off()
-    fig.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=0.98)
-    return fig, f"The arms: {', '.join(look.label for look in ARMS.values())}."
+# --- questions -----------------------------------------------------------------------------------------------------
+
+NOT_FURTHER, SOME, FAR = (
+    "not further: both break at about the same rate",
+    "up to 3 times as far",
+    "10 times as far or more",
+)
+NEAR_PLAIN, BETWEEN, NEAR_BN = "near the plain network", "about half-way", "near BN without noise"
+
+
+@predict(NOT_FURTHER, SOME, FAR)
+def predict_rate() -> Answer:
+    """Ten hidden layers, and a learning rate that you raise until learning breaks: how much further can you go with
+    BN?
+    """
+    from utils.experiments.intro import deep_runs, final_accuracy
+
+    largest = {}
+    for arm in ("plain", "bn"):
+        means = {rate: final_accuracy(deep_runs(10, rate)[arm]).mean() for rate in RATES}
+        largest[arm] = max(rate for rate, mean in means.items() if mean > 0.8)
+    times = largest["bn"] / largest["plain"]
+    choice = NOT_FURTHER if times < 2 else SOME if times < 5 else FAR
+    return choice, (
+        f"The largest rate with four right answers in five, in the mean of ten seeds: {largest['plain']:g} "
+        f"without BN, {largest['bn']:g} with it."
+    )
+
+
+@predict(NEAR_PLAIN, BETWEEN, NEAR_BN)
+def predict_noise() -> Answer:
+    """Its outputs jump at every step. Where will noisy BN's training curve lie?"""
+    from utils.experiments.noise_on_purpose import retained_at
+
+    share = float(retained_at(0.1, 1.0).mean())
+    choice = NEAR_PLAIN if share < 1 / 3 else BETWEEN if share < 0.6 else NEAR_BN
+    return choice, f"It keeps {share:.0%} of BN's gain in area under the curve, the mean of ten seeds."

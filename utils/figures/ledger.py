@@ -2,10 +2,9 @@
 
 from collections import Counter
 
-from IPython.display import Markdown
-
 from utils.claims import AUTHORS, CHAPTERS, Checked, Verdict, ledger
 from utils.explore import Drawing, explore
+from utils.explore.table import Markup
 from utils.style import ARMS, DATA, FAINT, INK, MUTED, between, category_axis, figure
 
 MARKS = {
@@ -17,15 +16,17 @@ MARKS = {
 TITLES = {
     "intro": "First page",
     "covariate_shift": "Covariate shift",
+    "test_time_statistics": "Statistics at test time",
     "internal_covariate_shift": "Internal covariate shift",
-    "normalise": "Normalise",
+    "two_meanings": "Two definitions",
+    "normalise": "Normalisation",
     "scale_and_shift": "Scale and shift",
     "what_batchnorm_buys": "What BN buys",
-    "noise_on_purpose": "Noise on purpose",
-    "two_meanings": "Two meanings",
+    "scale_invariance": "Length of the weights",
+    "noise_on_purpose": "The noise experiment",
     "smoothness": "Smoothness",
-    "theorem_lab": "Theorems",
-    "what_can_be_said": "What can be said",
+    "theorem_lab": "The theorem lab",
+    "what_can_be_said": "The verdict",
 }
 EVERYBODY = "everybody"
 
@@ -63,7 +64,7 @@ def _words(verdict: Verdict) -> str:
     )
 
 
-def table() -> Markdown:
+def table() -> Markup:
     """All claims by chapter: the sentence, where it is shown and who says it, its verdict, its weakest estimate."""
     lines = []
     for chapter in CHAPTERS:
@@ -71,7 +72,7 @@ def table() -> Markdown:
         if own:
             lines += [f"\n**{TITLES[chapter]}**\n", "| Claim | Verdict | Estimate [95 %] |", "|---|---|---|"]
             lines += map(_line, own)
-    return Markdown("\n".join(lines))
+    return Markup("\n".join(lines))
 
 
 def _line(checked: Checked) -> str:

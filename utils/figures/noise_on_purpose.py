@@ -1,4 +1,4 @@
-"""The explorables of the chapter "Make BatchNorm noisy on purpose"."""
+"""The figures of the chapter "The noise experiment", and of the page in depth beside it."""
 
 from collections.abc import Mapping
 
@@ -29,7 +29,7 @@ from utils.experiments.noise_on_purpose import (
     curves,
     retained_gain,
 )
-from utils.explore import Drawing, control, explore, picture
+from utils.explore import Answer, Drawing, control, exercise, explore, picture, predict
 from utils.intervals import mean
 from utils.norms import PAPER_DEFAULTS, draw_noise
 from utils.seeds import torch_rng
@@ -173,7 +173,7 @@ def _draw_layers(ax: Axes, results: Mapping[str, np.ndarray], ticks: int = 4) ->
     network=RELU,
     yardstick=list(YARDSTICKS),
 )
-def jumps_and_drift(network: str = DEEP, yardstick: str = "as it is") -> Drawing:
+def jumps_and_drift(network: str = RELU[0], yardstick: str = "as it is") -> Drawing:
     """How far one update moves a unit's mean, and how far all of them have moved it."""
     races, said = experiment.race_in(network, ARMS), []
     fig, axes = figure("jump, one update", "drift, all updates", height=3.5, left=0.95)
@@ -219,6 +219,37 @@ def on_images(measured: str = "jump", yardstick: str = "as it is") -> Drawing:
     )
 
 
+@explore(
+    looks=control(list(experiment.LOOKS), label="looks at"),
+    layer=control([2, 5, 9], unit="of 10"),
+)
+def ridges(looks: str = "the whole training", layer: int = 5) -> Drawing:
+    """The same 200 images, one unit, one ridge a look: whose distribution stands still?"""
+    arms = ("plain", "bn", "noisy")
+    fig, axes = figure(*(LOOKS[arm].label for arm in arms), height=3.9, left=0.55)
+    centres, said = (experiment.EDGES[1:] + experiment.EDGES[:-1]) / 2, {}
+    for ax, arm in zip(axes, arms, strict=True):
+        seen = experiment.watched(arm, looks)
+        for row, counts in enumerate(seen.counts[:, layer - 1]):
+            height = 1.7 * counts / max(counts.max(), 1)
+            ax.fill_between(centres, -row, height - row, color=LOOKS[arm].colour, alpha=0.45, linewidth=0, zorder=row)
+            ax.plot(centres, height - row, color=LOOKS[arm].colour, linewidth=0.9, zorder=row)
+            mean = np.average(centres, weights=counts)
+            ax.plot([mean, mean], [-row, 0.6 - row], color=INK, linewidth=1.8, zorder=row)
+        ax.axvline(0, color=MUTED, linewidth=0.8, linestyle=":")
+        ax.set(
+            xlim=(-5, 5), ylim=(-len(seen.counts) + 0.6, 2.2), xticks=[-4, 0, 4], yticks=[], xlabel="widths at first"
+        )
+        ax.grid(visible=False)
+        said[arm] = float(seen.jump[:, layer - 1].mean())
+    axes[0].set_ylabel("later \N{LEFTWARDS ARROW} look \N{RIGHTWARDS ARROW} first")
+    share_y(*axes)
+    return fig, (
+        f"Hidden layer {layer} of ten, seed 0, {looks}: from look to look the mean of a unit moves by "
+        f"{told(said, lambda jump: f'{jump:.2f}')} of its widths, the average over the layer's units."
+    )
+
+
 # --- what the later layers see ---------------------------------------------------------------------------------------
 
 
@@ -227,7 +258,7 @@ def on_images(measured: str = "jump", yardstick: str = "as it is") -> Drawing:
     network=list(ALL_LAYERS),
     moment=list(MOMENTS),
 )
-def layer_by_layer(compared: str = QUANTITIES[0], network: str = DEEP, moment: str = MOMENTS[0]) -> Drawing:
+def layer_by_layer(compared: str = QUANTITIES[1], network: str = DEEP, moment: str = MOMENTS[0]) -> Drawing:
     """The same batch, the same weights, two draws of noise: how much of the difference is left at each place?"""
     fig, (ax,) = figure("between two draws of noise, in widths", height=3.7)
     ax.set_yscale("symlog", linthresh=0.1, linscale=0.6)
@@ -326,3 +357,76 @@ def told_modes(modes: Mapping[str, np.ndarray]) -> str:
     'noise off 90.0% ± 0.0%'
     """
     return ", ".join(f"{mode} {per_cent(values)}" for mode, values in modes.items())
+
+
+# --- questions -----------------------------------------------------------------------------------------------------
+
+NEAR_PLAIN, BETWEEN, NEAR_BN = "less than a third", "about half", "more than two thirds"
+
+
+@predict(NEAR_PLAIN, BETWEEN, NEAR_BN)
+def predict_share() -> Answer:
+    """With the paper's noise, at the learning rate of 0.1: what share of BN's gain is left to noisy BN?"""
+    share = float(experiment.retained_at(0.1, 1.0).mean())
+    return NEAR_PLAIN if share < 1 / 3 else BETWEEN if share < 0.62 else NEAR_BN, f"{share:.0%}, the mean of ten seeds."
+
+
+@predict("above the plain network", "level with it", "below it")
+def predict_tanh() -> Answer:
+    """Ten tanh layers with standardised inputs, each network at its own best rate: where does noisy BN lie?"""
+    areas = experiment.areas_in("tanh, 10 layers", ("plain", "noisy"))
+    lead = (areas["noisy"] - areas["plain"]).mean()
+    choice = "above the plain network" if lead > 0.01 else "below it" if lead < -0.01 else "level with it"
+    side = "above" if lead > 0 else "below"
+    return (
+        choice,
+        f"Its area is {abs(lead):.3f} {side} that of plain: BN gains hardly anything here that could be kept.",
+    )
+
+
+@predict("it grows from layer to layer", "it stays about the same", "it falls to 0 at each next norm")
+def predict_line() -> Answer:
+    """Two draws of noise, and the distance between the units' means, layer by layer. How does it go on for noisy BN?"""
+    found = experiment.between_draws(experiment.race_in(DEEP, ["noisy"])["noisy"], QUANTITIES[0], MOMENTS[0])
+    return "it falls to 0 at each next norm", (
+        f"After the next norm the means are {number(found[PLACES[2]].mean(), 1)} widths apart: BN subtracts the mean."
+    )
+
+
+@predict("most of it", "less than half", "nothing: it falls behind plain")
+def predict_stays() -> Answer:
+    """Now the noise reaches every later layer. How much of BN's gain does the deep ReLU network keep?"""
+    kept = experiment.retained_in(DEEP, PERSISTENT)
+    share = 0.0 if kept is None else float(kept.mean())
+    choice = "most of it" if share > 0.5 else "less than half" if share > 0 else "nothing: it falls behind plain"
+    return choice, f"{share:.0%}, the mean of ten seeds."
+
+
+@predict("noisy BN's", "the plain network's", "about the same")
+def predict_drifts() -> Answer:
+    """Three ReLU layers, as they are. Whose means *drift* further over the whole training?"""
+    times = experiment.displacement_ratios("drift", Yardstick.ABSOLUTE)[RELU[0]]
+    ratio = float(np.exp(np.log(times).mean()))
+    choice = "noisy BN's" if ratio > 1.1 else "the plain network's" if ratio < 0.9 else "about the same"
+    return choice, f"Noisy BN's drift is {ratio:.2f} times the plain network's. (Its jumps are several times as long.)"
+
+
+@predict("the one whose means jump", "the one whose means stand nearly still", "both alike")
+def predict_shared() -> Answer:
+    """Two networks get shifts of the same size. In one the batch means jump wildly, in the other they stand nearly
+    still. Which trains better?
+    """
+    kept = experiment.retained_with(experiment.shifts(1.0))
+    shared, own = (kept[name]["noisy"].mean() for name in ("shared", "each its own"))
+    ahead = shared - own
+    choice = "the one whose means jump" if ahead > 0.03 else "the one whose means stand nearly still"
+    return choice if abs(ahead) > 0.03 else "both alike", f"Kept of BN's gain: {shared:.0%} (shared), {own:.0%} (own)."
+
+
+@exercise("all of it", "nothing of it", "the factor, but not the shift")
+def quiz_one_for_all() -> Answer:
+    """How much of it is seen?"""
+    return "nothing of it", (
+        "W(u + c) = Wu + Wc moves every sample by the same vector, and a shared factor multiplies all of them; BN "
+        "takes both out. The paper's factors per unit change the mixture Wu, which a BN cannot undo; the bug's do not."
+    )

@@ -1,7 +1,8 @@
-"""The explorables and pictures of the chapter "Normalise"."""
+"""The figures of the chapter "Normalisation"."""
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from utils.data import digits
@@ -11,14 +12,16 @@ from utils.experiments.normalise import (
     IMAGES,
     NETWORKS,
     Moved,
+    feature_maps,
     image_at,
     in_company,
     layer_values,
     scaled_and_shifted,
     shapes,
+    small_batch,
 )
-from utils.explore import Drawing, control, explore, picture
-from utils.style import DASHED, DATA, FAINT, INK, MUTED, category_axis, figure, number, share_y
+from utils.explore import Answer, Drawing, control, exercise, explore, picture, predict
+from utils.style import ARMS, DASHED, DATA, FAINT, INK, MUTED, category_axis, figure, number, share_y
 
 
 @picture
@@ -42,11 +45,99 @@ def before_and_after(x: Tensor, x_hat: Tensor, units: int = 6) -> Drawing:
     )
 
 
+STAGES = {"as it comes": 0, "minus the mean": 1, "over the standard deviation": 2}
+
+
+@explore(unit=control([1, 2, 3, 4], unit="of 4"), stage=list(STAGES))
+def table_of_a_batch(unit: int = 1, stage: str = "as it comes") -> Drawing:
+    """A batch is a table: one row an example, one column a unit, and each column has its own mean."""
+    x = small_batch()
+    mean, std = x.mean(0), x.std(0, correction=0)
+    values = (x, x - mean, (x - mean) / std)[STAGES[stage]]
+    fig, (ax,) = figure("", height=3.7, left=0.2, bottom=0.1)
+    ax.set_axis_off()
+    N, C = values.shape
+    rows = [*values.tolist(), values.mean(0).tolist(), values.std(0, correction=0).tolist()]
+    names = [*(f"image {n + 1}" for n in range(N)), "mean", "std"]
+    for row, (name, cells) in enumerate(zip(names, rows, strict=True)):
+        y, is_statistic = row + 0.5 * (row >= N), row >= N
+        ax.text(-0.1, y, name, ha="right", va="center", color=MUTED if row < N else INK, fontsize=10)
+        for c, cell in enumerate(cells):
+            lit = c == unit - 1
+            ax.add_patch(
+                Rectangle((c, y - 0.46), 0.94, 0.92, facecolor=DATA if lit else FAINT, alpha=0.35, edgecolor="none")
+            )
+            weight = "bold" if is_statistic and lit else "normal"
+            ax.text(c + 0.47, y, number(round(cell, 2) + 0.0, 3), ha="center", va="center", fontweight=weight)
+    for c in range(C):
+        ax.text(c + 0.47, -0.85, f"unit {c + 1}", ha="center", color=INK if c == unit - 1 else MUTED)
+    ax.set(xlim=(-1.1, C), ylim=(N + 2.1, -1.3))
+    column = values[:, unit - 1]
+    return fig, (
+        f"{N} images, {C} units, {stage}: the column of unit {unit} has mean {_fixed(column.mean())} and standard "
+        f"deviation {_fixed(column.std(correction=0))}."
+    )
+
+
+@explore(kind=["dense layer", "convolution"], channel=control([1, 2, 3, 4], unit="of 4"))
+def who_shares_a_mean(kind: str = "dense layer", channel: int = 1) -> Drawing:
+    """Lit: the values that share one mean, one variance, one γ and one β."""
+    maps = small_batch(3)[:, :, None, None] if kind == "dense layer" else feature_maps()
+    N, C, H, W = maps.shape
+    fig, axes = figure(*[""] * (N * C), rows=N, height=3.8, left=0.75, bottom=0.35)
+    fig.subplots_adjust(wspace=0.12, hspace=0.12, right=0.97, top=0.9)
+    limit = maps.abs().max().item()
+    for place, ax in enumerate(axes):
+        n, c = divmod(place, C)
+        lit = c == channel - 1
+        ax.imshow(maps[n, c], cmap="cividis", vmin=-limit, vmax=limit, alpha=1.0 if lit else 0.22)
+        ax.set(xticks=[], yticks=[])
+        ax.grid(visible=False)
+        ax.spines[:].set(visible=True, color=INK if lit else FAINT, linewidth=2.4 if lit else 0.8)
+        if n == 0:
+            ax.set_title(f"channel {c + 1}", loc="center", fontsize=10, fontweight="bold" if lit else "normal")
+        if c == 0:
+            ax.set_ylabel(f"image {n + 1}", rotation=0, ha="right", va="center", fontsize=10)
+    one = maps[:, channel - 1]
+    shape = f"(N, C) = ({N}, {C})" if kind == "dense layer" else f"(N, C, H, W) = ({N}, {C}, {H}, {W})"
+    counted = f"{N} values" if kind == "dense layer" else f"{N} · {H} · {W} = {N * H * W} values"
+    return fig, (
+        f"{kind.capitalize()}, {shape}, channel {channel}: {counted} share the mean {_fixed(one.mean())} and the "
+        f"standard deviation {_fixed(one.std(correction=0))}. The layer learns {C} numbers γ and {C} numbers β."
+    )
+
+
+@picture
+def where_in_a_network() -> Drawing:
+    """Where BN stands: between the product Wu and the nonlinearity, in every hidden layer."""
+    fig, (ax,) = figure("", height=1.5, left=0.1, bottom=0.05)
+    fig.subplots_adjust(right=0.99)
+    ax.set_axis_off()
+    parts = ["u", "Wu", "BN", "ReLU", "Wu", "BN", "ReLU", "Wu", "scores"]
+    for x, part in enumerate(parts):
+        is_box = part in ("Wu", "BN", "ReLU")
+        face = {"BN": ARMS["bn"].colour, "Wu": FAINT, "ReLU": FAINT}.get(part, "none")
+        if is_box:
+            ax.add_patch(Rectangle((x - 0.36, 0.0), 0.72, 0.8, facecolor=face, alpha=0.55, edgecolor="none"))
+        bold = "bold" if part == "BN" else "normal"
+        ax.text(x, 0.4, part, ha="center", va="center", fontsize=10, fontweight=bold)
+        if x:
+            arrow = {"arrowstyle": "->", "color": MUTED, "linewidth": 1.2}
+            ax.annotate("", (x - 0.37, 0.4), (x - 0.63, 0.4), arrowprops=arrow)
+    for x, text in ((2, "hidden layer 1"), (5, "hidden layer 2"), (7.4, "last layer")):
+        ax.text(x, -0.3, text, ha="center", va="top", color=MUTED, fontsize=9)
+    ax.set(xlim=(-0.5, len(parts) - 0.3), ylim=(-0.75, 1.1))
+    return fig, (
+        "In each hidden layer: the product Wu, then BN, then the nonlinearity. The last layer gives the scores and has "
+        "no BN. A bias before BN would be subtracted with the mean, so there is none."
+    )
+
+
 @explore(
     batch_size=control(list(BATCH_SIZES), unit="examples"),
     image=control(list(IMAGES), label="our image"),
 )
-def company(batch_size: int = 16, image: str = "typical") -> Drawing:
+def company(batch_size: int = 256, image: str = "typical") -> Drawing:
     """One image in a thousand random batches: what the batch says of the whole, and of the image."""
     unit = layer_values()[:, 0]
     place = image_at(unit, IMAGES[image])
@@ -55,7 +146,7 @@ def company(batch_size: int = 16, image: str = "typical") -> Drawing:
     fig, (left, right) = figure("mean of the batch", "our image, normalised", height=3.1)
     _histogram(left, means, (-2.2, 2.2))
     _histogram(right, values, (-3, 3))
-    for ax, x, side in ((left, 0, "left"), (right, alone, "left" if alone > 0 else "right")):
+    for ax, x, side in ((left, 0, "left"), (right, alone, "left" if alone < 0 else "right")):
         ax.axvline(x, color=INK, linewidth=1.4, linestyle=DASHED)
         ax.text(
             x, 0.97, " whole \n data ", transform=ax.get_xaxis_transform(), color=INK, fontsize=9, va="top", ha=side
@@ -88,7 +179,7 @@ def _histogram(ax: Axes, values: Tensor, limits: tuple[float, float], bins: int 
     shift=control([-10.0, 0.0, 10.0]),
     eps=control([0.0, 1e-5, 1e-3], label="epsilon"),
 )
-def thrown_away(scale: float = 0.01, shift: float = 10.0, eps: float = 0.0) -> Drawing:
+def thrown_away(scale: float = 1.0, shift: float = 0.0, eps: float = 0.0) -> Drawing:
     """Scale and shift a unit as you like: what does normalising notice?"""
     changed = scaled_and_shifted(layer_values()[:60, :1], scale, shift, eps)
     moved, x_hat, x_hat_moved = changed
@@ -141,4 +232,46 @@ def where_it_stands(nonlinearity: str = "ReLU", layer: int = 2, is_trained: bool
         f"Layer {layer}, {nonlinearity}, {'trained' if is_trained else 'untrained'}: the median unit's skewness "
         f"(without its sign) is {before.skewness:.2f} before the nonlinearity and {after.skewness:.2f} after it"
         + (f", where {after.zeros:.0%} of the values are exactly 0." if after.zeros > 0.01 else ".")
+    )
+
+
+# --- questions -----------------------------------------------------------------------------------------------------
+
+
+@predict("the mean and the standard deviation", "the largest value", "the shape of the histogram", "all of them")
+def predict_what_is_the_same() -> Answer:
+    """From each column you subtract its own mean, and divide by its own standard deviation. What is then the same in
+    every column?
+    """
+    return "the mean and the standard deviation", (
+        "0 and 1 in each. The shapes stay what they were, so that the largest value is still each column's own."
+    )
+
+
+@predict("the same each time", "nearly the same", "all over the place")
+def predict_company() -> Answer:
+    """One image is put into a thousand random batches of 16. Its normalised value will be ..."""
+    unit = layer_values()[:, 0]
+    spread = in_company(unit, image_at(unit, IMAGES["typical"]), 16).values.std().item()
+    choice = "the same each time" if spread < 0.01 else "nearly the same" if spread < 0.35 else "all over the place"
+    return choice, f"It spreads by {spread:.2f} standard deviations; in batches of two nothing is left but a sign."
+
+
+@predict("by a factor of 1,000", "by about 10", "not at all, but for rounding")
+def predict_moved() -> Answer:
+    """You multiply a unit by 1,000 and add 10, and then normalise. By how much do the values differ from before?"""
+    off = scaled_and_shifted(layer_values()[:60, :1], 1000.0, 10.0).largest_difference
+    return "not at all, but for rounding", (
+        f"By {number(off, 1)} at most. Scale and shift are just what the two steps of normalising remove."
+    )
+
+
+@exercise(
+    "`x.mean()` is one number for the whole table", "the ε is missing, nothing else", "it should divide by the variance"
+)
+def quiz_one_mean() -> Answer:
+    """What is wrong, above all?"""
+    return "`x.mean()` is one number for the whole table", (
+        "Each unit needs its own mean, `x.mean(0)`, and its own standard deviation; units keep their different means "
+        "otherwise. (The ε is missing, too, and `std()` divides by one less than the number of values.)"
     )

@@ -1,4 +1,4 @@
-"""The explorables of the chapter "Scale and shift"."""
+"""The figures of the chapter "Scale and shift"."""
 
 import numpy as np
 from scipy.special import expit
@@ -18,7 +18,7 @@ from utils.experiments.scale_and_shift import (
     straight_line,
     watch_statistics,
 )
-from utils.explore import Drawing, control, explore
+from utils.explore import Answer, Drawing, control, exercise, explore, predict
 from utils.style import (
     ARMS,
     DASHED,
@@ -45,7 +45,7 @@ LARGEST = 3.0  # loss that is drawn
     gamma=control([0.25, 0.5, 1.0, 2.0, 4.0, 8.0], label="γ, the scale"),
     beta=control([-4.0, -2.0, 0.0, 2.0, 4.0], label="β, the shift"),
 )
-def sigmoid_range(gamma: float = 1.0, beta: float = 0.0) -> Drawing:
+def sigmoid_range(gamma: float = 4.0, beta: float = 0.0) -> Drawing:
     """How much of the sigmoid do normalised values use?"""
     z = gamma * normalized_values() + beta
     line = straight_line(z)
@@ -103,7 +103,7 @@ def learned(step: int = 0, layer: int = 3, nonlinearity: str = "sigmoid") -> Dra
     statistic=["mean", "variance"],
     layer=control([1, 2, 3], unit="of 3"),
 )
-def running_statistics(momentum: float = 0.1, statistic: str = "variance", layer: int = 1) -> Drawing:
+def running_statistics(momentum: float = 0.1, statistic: str = "mean", layer: int = 1) -> Drawing:
     """The statistics that evaluation will use, chasing a network that is still learning."""
     now = running_statistic(watch_statistics(WATCHED)[0], statistic, momentum)
     batch, running, whole = (each[:, layer - 1, 0] for each in (now.batch, now.running, now.whole))
@@ -146,3 +146,68 @@ def without_scale_and_shift(network: str = "sigmoid, 3 layers") -> Drawing:
 
 def _smooth(runs: list[Run]) -> np.ndarray:
     return running_mean(np.minimum(experiment.loss_curves(runs), LARGEST), LAST)
+
+
+# --- questions -----------------------------------------------------------------------------------------------------
+
+
+@predict("about a half", "about a tenth", "about a hundredth")
+def predict_straight() -> Answer:
+    """Replace the sigmoid by the best straight line through these points. How much of its output do you lose?"""
+    lost = 1 - straight_line(normalized_values()).explained
+    choice = "about a half" if lost > 0.2 else "about a tenth" if lost > 0.04 else "about a hundredth"
+    return choice, f"{lost:.1%} of its variance. A unit whose sigmoid gets such inputs is, by itself, almost linear."
+
+
+@predict("yes, as it was", "no")
+def predict_another_batch() -> Answer:
+    """Keep these γ and β, and send another batch through. Does it come back unchanged as well?"""
+    return "no", "It is normalised by its own mean and variance, and γ and β do not know them."
+
+
+@predict("near 1, everywhere", "well above 1 in the last layer", "well above 1 in all layers")
+def predict_learned() -> Answer:
+    """A normalised sigmoid is nearly straight, and γ can change that. After training, what is γ in a network of
+    sigmoids?
+    """
+    gamma = experiment.mean_gammas(experiment.learned("sigmoid")).mean(0)
+    high = [layer > 1.15 for layer in gamma]
+    names = {(False, False, False): "near 1, everywhere", (True, True, True): "well above 1 in all layers"}
+    said = ", ".join(f"{layer:.2f}" for layer in gamma)
+    return names.get(tuple(high), "well above 1 in the last layer"), f"Mean γ of layers 1, 2 and 3, ten seeds: {said}."
+
+
+MOMENTA = ("0.01", "0.1", "1")
+
+
+@predict(*MOMENTA)
+def predict_momentum() -> Answer:
+    """A running variance starts at 1, and the network keeps changing. Which momentum keeps it nearest to the truth, in
+    layer 1?
+    """
+    seen = watch_statistics(WATCHED)[0]
+    runs = {name: running_statistic(seen, "variance", float(name)) for name in MOMENTA}
+    off = {name: run.error(run.running)[0, 0] for name, run in runs.items()}
+    said = ", ".join(f"{name}: off by {each:.2g}" for name, each in off.items())
+    return min(off, key=off.get), f"On average over the steps after the first {SETTLED}, {said}."
+
+
+@exercise(
+    "ε stands outside of the root, and outside of the division",
+    "it should use the batch's variance",
+    "nothing: it agrees with PyTorch to four digits",
+)
+def quiz_eps() -> Answer:
+    """What is wrong with this line?"""
+    return "ε stands outside of the root, and outside of the division", (
+        "It shifts every value by ε and no longer protects: a unit with running variance 0 gives a division by zero. "
+        "With ordinary variances the two agree to four digits, so a test must also try a constant unit."
+    )
+
+
+@exercise(unit="learned numbers")
+def quiz_parameters() -> Answer:
+    """How many does it learn?"""
+    return 200.0, (
+        "γ and β for each of 100 units. Besides, it keeps a running mean and a running variance for each: 200 more."
+    )

@@ -1,4 +1,4 @@
-"""The explorables of the chapter "Walk along the gradient"."""
+"""The figures of the chapter "The smoothness argument", and of the page in depth beside it."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ from utils.experiments.smoothness import (
     probes_of,
     ratios,
 )
-from utils.explore import Drawing, control, explore
+from utils.explore import Answer, Drawing, control, exercise, explore, predict
 from utils.style import (
     ARMS,
     DASHED,
@@ -130,7 +130,7 @@ def walk(curvature: int = 10, angle: int = 20) -> Drawing:
     network=[FIRST, DEEP],
     quantity=list(Quantity)[:3],
 )
-def one_moment(moment: int = 60, network: str = FIRST, quantity: str = Quantity.LOSS) -> Drawing:
+def one_moment(moment: int = 0, network: str = FIRST, quantity: str = Quantity.LOSS) -> Drawing:
     """How the band is made: one moment of training, eight places along the gradient."""
     quantity, settings = Quantity(quantity), NETWORKS[network]
     step = moment * settings.steps // 100
@@ -197,7 +197,7 @@ def bands(quantity: str = Quantity.LOSS, network: str = FIRST) -> Drawing:
 
 
 @explore(quantity=list(Quantity), network=list(NETWORKS))
-def faster(quantity: str = Quantity.LOSS, network: str = FIRST) -> Drawing:
+def faster(quantity: str = Quantity.LOSS, network: str = GOOD) -> Drawing:
     """The plain network trained at four times the rate, and probed at the same places."""
     quantity = Quantity(quantity)
     arms = ("plain", FAST)
@@ -272,7 +272,7 @@ def relatives(quantity: str = Quantity.LOSS) -> Drawing:
 
 
 @explore(initialisation=["Glorot", "He"])
-def untrained(initialisation: str = "Glorot") -> Drawing:
+def untrained(initialisation: str = "He") -> Drawing:
     """How flat is a network that has not been trained?"""
     fig, panels = figure("length of gradient", "range of the loss", height=3.3)
     found = {arm: experiment.at_start(initialisation.lower(), arm) for arm in PAIR}
@@ -331,4 +331,87 @@ def random_slice(step: int = 200, directions: str = "filter by filter", factor: 
     return fig, (
         f"{FIRST}, seed 0, step {step}, directions {directions}: the loss of 200 training images is, plain, "
         f"{said['plain']}; with BN{'' if factor == 1 else f' and weights {factor} times as long'}, {said['bn']}."
+    )
+
+
+# --- questions -----------------------------------------------------------------------------------------------------
+
+
+@predict("it keeps falling, in both", "it keeps falling with BN only", "it rises again, in both")
+def predict_four_times() -> Answer:
+    """You go against the gradient, four times as far as the step would. Is the loss there lower than where you
+    started?
+    """
+    share = {arm: np.mean([experiment.overshoots(run) for run in probes_of(FIRST, arm)]) for arm in PAIR}
+    lower = [share[arm] < 0.5 for arm in PAIR]
+    choice = "it keeps falling, in both" if all(lower) else "it rises again, in both"
+    return choice if lower[0] == lower[1] else "it keeps falling with BN only", (
+        f"In the second half of training the loss there is higher at {share['plain']:.0%} of the moments without BN, "
+        f"and at {share['bn']:.0%} with it."
+    )
+
+
+@predict(
+    "all three by about the same factor", "the loss most, the largest L least", "the largest L most, the loss least"
+)
+def predict_three_sizes() -> Answer:
+    """By which factor is the plain network's band wider, in the first network: the loss, the change of gradient, the
+    effective L?
+    """
+    found = {name: intervals.ratio(ratios(FIRST, name)).estimate for name in list(Quantity)[:3]}
+    loss, gradient, largest = found.values()
+    ordered = (
+        "the loss most, the largest L least" if loss > gradient > largest else "the largest L most, the loss least"
+    )
+    same = max(found.values()) < 2 * min(found.values())
+    said = ", ".join(f"{name} {number(value, 2)}" for name, value in found.items())
+    return "all three by about the same factor" if same else ordered, f"Plain over BN, second half of training: {said}."
+
+
+@predict("wider", "as wide as before", "narrower")
+def predict_faster() -> Answer:
+    """The plain network, trained at four times the rate and probed at the same places as before: its band of the loss
+    is ...
+    """
+    own, fast = (intervals.median(ratios(FIRST, Quantity.LOSS, arm=arm)).estimate for arm in ("plain", FAST))
+    choice = "wider" if fast > 1.25 * own else "narrower" if fast < own / 1.25 else "as wide as before"
+    return choice, f"In the first network: {number(own, 2)} times BN's before, {number(fast, 2)} times then."
+
+
+@predict("larger without BN", "about the same", "larger with BN")
+def predict_equal_loss() -> Answer:
+    """At moments of *equal loss*, in the shallow network from He's start: along whose step does the gradient change
+    more?
+    """
+    runs, level = (probes_of(GOOD, "plain"), probes_of(GOOD, "bn")), experiment.EQUAL_LOSS[GOOD]
+    ratio = intervals.ratio(experiment.extent_ratios_at_loss(*runs, Quantity.GRADIENT, level)).estimate
+    choice = "larger without BN" if ratio > 1.2 else "larger with BN" if ratio < 1 / 1.2 else "about the same"
+    return choice, f"The plain network's change of gradient is {number(ratio, 2)} times BN's."
+
+
+@predict("the plain one, by more than ten times", "the plain one, by a little", "the one with BN")
+def predict_untrained() -> Answer:
+    """Ten layers from Glorot's start, before the first update. Whose loss is flatter along its gradient?"""
+    plain, bn = (experiment.at_start("glorot", arm).loss_range[:, DEPTHS.index(10)] for arm in PAIR)
+    times_flatter = intervals.ratio(bn / plain).estimate
+    choice = "the one with BN" if times_flatter < 1 else "the plain one, by a little"
+    return "the plain one, by more than ten times" if times_flatter > 10 else choice, (
+        f"BN's range of the loss is {number(times_flatter, 2)} times the plain network's."
+    )
+
+
+@predict("BN", "l1", "l2", "l∞")
+def predict_narrowest() -> Answer:
+    """Which of the norms has the smallest change of gradient, and so the narrowest band?"""
+    found = {arm: intervals.ratio(ratios(FIRST, Quantity.GRADIENT, arm=arm)).estimate for arm in ("l1", "l2", "linf")}
+    best = min({"bn": 1.0, **found}, key={"bn": 1.0, **found}.get)
+    said = ", ".join(f"{ARMS[arm].label} {number(value, 2)}" for arm, value in found.items())
+    return ARMS[best].label, f"Times BN's change of gradient: {said}."
+
+
+@exercise("the curvature", "mostly the difference between two batches", "the length of the step")
+def quiz_two_batches() -> Answer:
+    """What is measured?"""
+    return "mostly the difference between two batches", (
+        "With a learning rate of 0 the number is not 0. Both gradients must be of the same batch."
     )

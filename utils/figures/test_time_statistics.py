@@ -1,4 +1,4 @@
-"""The figures of the chapter "Covariate shift" about images: networks in another light, and statistics taken anew."""
+"""The figures of the page "Statistics at test time": networks in another light, and statistics taken anew."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from utils.data import digits
 from utils.experiments import test_time_statistics as experiment
 from utils.experiments.test_time_statistics import ARMS, BATCH_SIZES, BRIGHTNESS, CONTRAST, CORRUPTIONS, SEEDS
-from utils.explore import Drawing, control, explore, picture
+from utils.explore import Answer, Drawing, control, explore, picture, predict
 from utils.style import (
     INK,
     MUTED,
@@ -96,3 +96,44 @@ def batch_composition(classes: int = 10, brightness: float = 0.25) -> Drawing:
         f"{per_cent(own[:, 1])} in batches of 4; with those of training {alone['bn'].mean():.1%}; plain "
         f"{alone['plain'].mean():.1%}."
     )
+
+
+# --- questions -----------------------------------------------------------------------------------------------------
+
+PLAIN_BETTER, BN_BETTER, ALIKE = "the plain network", "the network with BN", "both alike"
+
+
+@predict(PLAIN_BETTER, BN_BETTER, ALIKE)
+def predict_light() -> Answer:
+    """One network normalises its hidden layers, with statistics kept from training; the other does not. Which bears a
+    brighter light better?
+    """
+    found = {arm: values.mean() for arm, values in experiment.accuracy_in_light(0.25).items()}
+    ahead = found["plain"] - found["bn"]
+    choice = PLAIN_BETTER if ahead > 0.02 else BN_BETTER if ahead < -0.02 else ALIKE
+    return choice, f"At brightness 0.25: plain {found['plain']:.0%}, BN {found['bn']:.0%} right answers."
+
+
+MENDED = ("blur", "noise", "black and white exchanged", "none of the three")
+
+
+@predict(*MENDED)
+def predict_mended() -> Answer:
+    """Which of three changes do new statistics mend best?"""
+    found = [experiment.accuracy_corrupted(kind) for kind in ("blurred", "noise", "inverted")]
+    gains = [each[ARMS[2]].mean() - each["bn"].mean() for each in found]
+    best = int(np.argmax(gains))
+    choice = MENDED[best] if gains[best] > 0.05 else MENDED[3]
+    told_gains = ", ".join(f"{name} {100 * gain:.0f}" for name, gain in zip(MENDED, gains, strict=False))
+    return choice, f"Points of accuracy that new statistics give back to BN: {told_gains}."
+
+
+NOTHING, SOMEWHAT, RUIN = "nothing: the light is right", "somewhat worse answers", "answers as good as guesses"
+
+
+@predict(NOTHING, SOMEWHAT, RUIN)
+def predict_one_class() -> Answer:
+    """The light has not changed, and 32 images come in, all of one digit. What will re-estimated statistics give?"""
+    accuracy = experiment.accuracy_by_batch(32, 1, 0.0).mean()
+    choice = RUIN if accuracy < 0.25 else SOMEWHAT if accuracy < 0.9 else NOTHING
+    return choice, f"{accuracy:.0%} right answers: what all images have in common is taken for the mean, and removed."

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from utils.experiments import theorem_lab as experiment
 from utils.experiments.theorem_lab import BATCH_SIZES, LOSS_UNITS, PARTS, SPREADS, TRAINED, Family, N
-from utils.explore import Drawing, control, explore, picture
+from utils.explore import Answer, Drawing, control, explore, picture, predict
 from utils.intervals import ratio
 from utils.style import (
     ARMS,
@@ -83,28 +83,6 @@ def _times(value: float) -> str:
     return f"{value:.0%} of the left" if value < 1 else f"{rounded(value)} times the left"
 
 
-@picture
-def epsilon() -> Drawing:
-    """How far ε takes Theorem 4.1 off, for units of large and of small variance."""
-    fig, (ax,) = figure(f"largest relative error in {N:,} networks", height=3.2, left=0.8)
-    spreads, said, worst = np.array(experiment.EPS_SPREADS), [], 0.0
-    log_axis(ax.xaxis, (0.0025, 4), (0.01, 0.1, 1))
-    log_axis(ax.yaxis, (1e-17, 1e3), (1e-15, 1e-10, 1e-5, 1))
-    for eps, dashes, beside, align in ((1e-5, "-", 0.05, "top"), (1e-3, DASHED, 5, "bottom")):
-        off, mended = experiment.eps_errors(eps)
-        ax.plot(spreads, off, color=INK, linestyle=dashes)
-        ax.plot(spreads, mended, color=DATA, linestyle=dashes)
-        ax.text(spreads[9], off[9] * beside, f"ε = {number(eps)}", color=INK, fontsize=10, va=align)
-        said.append(f"{off[6]:.1g} for ε = {number(eps)} (at most {max(off):.0%} at any spread)")
-        worst = max(worst, *mended)
-    ax.text(0.01, 3e-14, "with the fourth term", color=DATA, fontsize=10)
-    ax.set_xlabel("spread of the unit (typical σ)")
-    return fig, (
-        f"At a spread of {spreads[6]:.1f} the equality without its fourth term is off by up to {' and '.join(said)}; "
-        f"with that term by {number(worst, 1)} at any spread."
-    )
-
-
 # --- the hidden assumption ----------------------------------------------------------------------------------------
 
 CHOICES = {"γ = 1, β = 0": "nothing", "γ = σ, β = 0": "scale", "γ = σ, β = μ": "both"}
@@ -115,7 +93,7 @@ CHOICES = {"γ = 1, β = 0": "nothing", "γ = σ, β = 0": "scale", "γ = σ, β
     spread=control(SPREADS, label="spread of y"),
     constants=control(list(CHOICES), label="BN's constants"),
 )
-def two_networks(nonlinearity: str = "ReLU", spread: float = 0.15, constants: str = "γ = 1, β = 0") -> Drawing:
+def two_networks(nonlinearity: str = "ReLU", spread: float = 0.15, constants: str = "γ = σ, β = μ") -> Drawing:
     """The same weights with and without BN: does the bound hold with the plain network's own gradient?"""
     pair = experiment.two_networks(Family(nonlinearity=nonlinearity, spread=spread, matched=CHOICES[constants]))
     holds, ratio, alive = pair.holds, pair.ratio, len(pair.ratio)
@@ -160,7 +138,7 @@ def _share(those: np.ndarray) -> str:
     nonlinearity=["tanh", "ReLU", "sigmoid"],
     gamma=control([0.3, 1.0, 3.0], label="γ, the scale"),
 )
-def second_derivative(nonlinearity: str = "tanh", gamma: float = 1.0) -> Drawing:
+def second_derivative(nonlinearity: str = "ReLU", gamma: float = 0.3) -> Drawing:
     """The curvature along the gradient: the first form of Theorem 4.2, and the second."""
     tried = experiment.curvatures(Family(nonlinearity=nonlinearity, gamma=gamma))
     margin, condition, holds = tried.margin, tried.condition, tried.margin >= 0
@@ -413,3 +391,59 @@ def without_projection() -> Drawing:
         f"Training loss where BN's backward pass leaves the gradient's mean in ({seeds} seeds, with 95 % intervals): "
         f"{', '.join(said)}."
     )
+
+
+# --- questions -----------------------------------------------------------------------------------------------------
+
+
+@predict("a little larger", "much larger", "something else")
+def predict_at_most() -> Answer:
+    """The theorem says "at most". In random networks, how does the right side, as printed, compare with the left?"""
+    share = (experiment.right_over_left_4_1(0.5) >= 1).mean()
+    return (
+        "something else",
+        f"As printed the bound holds in {share:.0%} of {N:,} networks: the left side is the larger.",
+    )
+
+
+@predict(unit="numbers of three")
+def predict_numbers_left() -> Answer:
+    """Three examples, so the gradient g has three free numbers. How many are left of them after BN?"""
+    return 1.0, "One: its mean and its part along ŷ are gone. Of a batch of two none is left."
+
+
+@predict("in nearly all", "in about half", "in hardly any", "it depends on the kind of network")
+def predict_bound_holds() -> Answer:
+    """Both networks with the same weights, γ = 1, β = 0, and the plain network's *own* gradient in the mended bound.
+    In which share of random networks does it hold?
+    """
+    shares = [100 * each.mean() for each in experiment.shares_by_spread().values()]
+    return "it depends on the kind of network", f"In {min(shares):.0f} to {max(shares):.0f} % of them, by kind."
+
+
+@predict("in all", "in some", "in none")
+def predict_second_form() -> Answer:
+    """The second form was derived under a condition. In which share of random networks does it hold without it?"""
+    share = (experiment.curvatures(Family(gamma=1.0)).margin >= 0).mean()
+    return "in all" if share == 1 else "in none" if share == 0 else "in some", f"With tanh and γ = 1, in {share:.0%}."
+
+
+@predict(
+    "nothing: a theorem does not care",
+    "made small it fails, made large it holds",
+    "made large it fails, made small it holds",
+)
+def predict_units() -> Answer:
+    """The loss is measured in another unit. What happens to the printed bound?"""
+    small, large = ((experiment.right_over_left_4_4(unit, True) >= 1).mean() for unit in (0.01, 1000.0))
+    return "made small it fails, made large it holds", f"It holds in {small:.0%} at 0.01, and in {large:.0%} at 1,000."
+
+
+@predict("about as much", "much more", "less")
+def predict_removed() -> Answer:
+    """Of a random vector in 60 dimensions the projection takes two. Compared with that, how much do the gradients of a
+    trained ReLU network with BN lose in layer 2, on all data?
+    """
+    removed, chance = experiment.removed("ReLU")[:, 1].mean(), 1 - np.sqrt(58 / 60)
+    choice = "much more" if removed > 2 * chance else "less" if removed < 0.7 * chance else "about as much"
+    return choice, f"{removed:.2%} of their length; a random vector in 60 dimensions {chance:.1%}."

@@ -1,4 +1,4 @@
-"""The explorables of the chapter "Two meanings of internal covariate shift"."""
+"""The figures of the page "Two definitions of internal covariate shift"."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from utils import intervals
 from utils.experiments import two_meanings as experiment
 from utils.experiments.two_meanings import NETWORKS, RAW_PIXELS, GradientPair, Part, Quantity
-from utils.explore import Drawing, control, explore
+from utils.explore import Answer, Drawing, control, explore, predict
 from utils.style import (
     ARMS,
     DASHED,
@@ -124,7 +124,7 @@ def _said(stage: int, pair: GradientPair, w_new: list) -> str:
     network=list(ON_SHOW),
     part=control(MOMENTS, label="part of the training", unit="%", plays=True),
 )
-def every_layer(network: str = "sigmoid, rate 0.3", part: int = 25) -> Drawing:
+def every_layer(network: str = "sigmoid, rate 0.3", part: int = 0) -> Drawing:
     """Both meanings in every layer at one moment of the training, and the loss beside them."""
     shown, said = ON_SHOW[network], []
     quantities = (Quantity.DRIFT, Quantity.JUMP, Quantity.DISTANCE)
@@ -302,4 +302,44 @@ def who_has_less(values: str = "drift", gradient: str = "‖G − G′‖", part
         f"{found.pairs} pairs of runs, {part}: BN has less of the {values} in {found.less_first}, less {gradient} in "
         f"{found.less_second}; the two name the same network in {found.agree}. Rank correlation of the two ratios: "
         f"{found.rank:.2f}.{edge}"
+    )
+
+
+# --- questions -----------------------------------------------------------------------------------------------------
+
+
+@predict("always", "mostly", "it depends", "never")
+def predict_gradients() -> Answer:
+    """BN keeps the drift of a layer's values small. Will its gradient, too, change less when the layers below are
+    updated?
+    """
+    less = [np.exp(np.log(experiment.ratios(network, Quantity.DISTANCE)).mean()) < 1 for network in NETWORKS.values()]
+    share = np.mean(less)
+    choice = "always" if share == 1 else "never" if share == 0 else "mostly" if share > 0.75 else "it depends"
+    return choice, f"Over the whole run it changes less with BN in {sum(less)} of {len(less)} networks, at equal steps."
+
+
+@predict("the plain network", "the one with BN")
+def predict_sleeping() -> Answer:
+    """After a quarter of the training, the sigmoid network at rate 0.3 has hardly learned without BN. Whose gradients
+    shift more?
+    """
+    shift = experiment.history(NETWORKS["sigmoid, rate 0.3"], Quantity.DISTANCE)
+    quarter = {arm: np.median(each[:, each.shape[1] // 4]) for arm, each in shift.items()}
+    choice = "the one with BN" if quarter["bn"] > quarter["plain"] else "the plain network"
+    return choice, f"In the median over layers and seeds: plain {quarter['plain']:.2g}, BN {quarter['bn']:.2g}."
+
+
+@predict(
+    "less drift and less gradient shift in most",
+    "less drift in most, more gradient shift in most",
+    "more of both in most",
+)
+def predict_agree() -> Answer:
+    """In six networks, by the mean in standard deviations and by the distance: what does BN have?"""
+    found = experiment.agreement(VALUES["drift"], Quantity.DISTANCE)
+    drift, shift = (less / found.pairs > 0.5 for less in (found.less_first, found.less_second))
+    names = {(True, True): "less drift and less gradient shift in most", (False, False): "more of both in most"}
+    return names.get((drift, shift), "less drift in most, more gradient shift in most"), (
+        f"Of {found.pairs} pairs, less drift in {found.less_first} and less gradient shift in {found.less_second}."
     )

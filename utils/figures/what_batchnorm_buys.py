@@ -1,31 +1,27 @@
-"""The explorables of the chapter "Count what BatchNorm buys"."""
+"""The figures of the chapter "What BatchNorm buys"."""
 
 import numpy as np
 from matplotlib.patches import Rectangle
 
 from utils import intervals
 from utils.experiments import intro
-from utils.experiments import scale_invariance as scaling
 from utils.experiments import what_batchnorm_buys as experiment
 from utils.experiments.what_batchnorm_buys import ARMS, DEEP, EXAMPLES, FACTORS, GOAL, NETWORKS
-from utils.explore import Drawing, control, explore
+from utils.explore import Answer, Drawing, control, exercise, explore, predict, table
+from utils.explore.table import Table
 from utils.style import (
     DASHED,
-    FAINT,
     INK,
     MUTED,
     Arm,
     between,
     dot_rows,
-    draw_arm,
     draw_arms,
     figure,
     guessing,
     label,
-    label_ends,
     log_axis,
     look_of,
-    make_room,
     number,
     per_cent,
     percent_axis,
@@ -50,7 +46,7 @@ RACERS = tuple(network for network in NETWORKS if DEEP not in network)
 
 
 @explore(network=list(RACERS))
-def race(network: str = "sigmoid") -> Drawing:
+def race(network: str = "ReLU") -> Drawing:
     """How many steps to nine right answers in ten?"""
     settings, taken, rates = NETWORKS[network], experiment.steps_taken(network), experiment.own_rates(network)
     fig, (ax,) = figure("accuracy on 360 unseen digits", height=3.4)
@@ -102,26 +98,33 @@ def mistuned(optimizer: str = "SGD", factor: float = 1.0) -> Drawing:
 # --- the range of learning rates -------------------------------------------------------------------------------------
 
 
-@explore(share=control([0.5, 0.7, 0.8, 0.9, 0.95], label="usable from", unit="of the best"))
-def rate_map(share: float = 0.9) -> Drawing:
+@explore(
+    share=control([0.5, 0.7, 0.8, 0.9, 0.95], label="usable from", unit="of the best"),
+    with_bn=control(True, label="show BN's map"),
+)
+def rate_map(share: float = 0.9, with_bn: bool = False) -> Drawing:
     """Which learning rates can be used at which depth?"""
     tables = {arm: each.mean(-1) for arm, each in experiment.rate_map().items()}
     fig, panels = figure("plain, accuracy in %", "BN, accuracy in %", height=2.9)
     best, said = np.maximum(*tables.values()).max(1), []
-    for ax, (arm, table) in zip(panels, tables.items(), strict=True):
-        ax.imshow(table, cmap="cividis", vmin=0.1, vmax=1, aspect="auto", origin="lower")
+    for ax, (arm, cells) in zip(panels, tables.items(), strict=True):
+        if arm == "bn" and not with_bn:
+            ax.set_axis_off()
+            ax.set_title("")
+            continue
+        ax.imshow(cells, cmap="cividis", vmin=0.1, vmax=1, aspect="auto", origin="lower")
         ax.set_xticks(range(len(intro.RATES)), [f"{rate:g}".removeprefix("0") for rate in intro.RATES])
         ax.set_yticks(range(len(intro.DEPTHS)), intro.DEPTHS)
         ax.set_xlabel("learning rate")
         ax.grid(visible=False)
-        for (i, j), value in np.ndenumerate(table):
+        for (i, j), value in np.ndenumerate(cells):
             colour = "#fefefe" if value < 0.6 else "#000000"  # as it is in dark mode, too
             ax.text(j, i, f"{100 * value:.0f}", color=colour, fontsize=9, ha="center", va="center")
             if value >= share * best[i]:
                 for edge, wide in (("#000000", 3.5), ("#fefefe", 1.5)):
                     ax.add_patch(Rectangle((j - 0.45, i - 0.45), 0.9, 0.9, fill=False, edgecolor=edge, linewidth=wide))
         largest = [
-            max(experiment.usable(intro.RATES, *each, share), default=0) for each in zip(table, best, strict=True)
+            max(experiment.usable(intro.RATES, *each, share), default=0) for each in zip(cells, best, strict=True)
         ]
         said.append(f"{look_of(arm).label} {', '.join(f'{rate:g}' if rate else 'none' for rate in largest)}")
     panels[0].set_ylabel("hidden layers")
@@ -130,69 +133,6 @@ def rate_map(share: float = 0.9) -> Drawing:
     return fig, (
         f"Framed: at least {share:.0%} of the best of this depth, mean of {experiment.rate_map()['bn'].shape[-1]} "
         f"seeds. The largest such rate at {depths} layers: {'; '.join(said)}."
-    )
-
-
-# --- scale invariance ------------------------------------------------------------------------------------------------
-
-
-@explore(
-    factor=control(scaling.FACTORS, label="a, the scale of the weights"),
-    eps=control([0.0, 1e-5, 1e-3], label="epsilon"),
-)
-def scale(factor: float = 0.1, eps: float = 0.0) -> Drawing:
-    """Make a normalised layer's weights a times as long: what changes?"""
-    one, now = scaling.scaled_layer(1.0, eps), scaling.scaled_layer(factor, eps)
-    fig, (left, right) = figure("the layer's output", "gradient and turn", height=3.4)
-    left.plot([-4, 4], [-4, 4], color=FAINT, linewidth=5, solid_capstyle="round")
-    x, y = (values.output[:, :12].flatten().clamp(-3.9, 3.9) for values in (one, now))
-    left.plot(x, y, "o", color=look_of("bn").colour, alpha=0.5, markersize=3.5, markeredgewidth=0)
-    left.set(xlim=(-4, 4), ylim=(-4, 4), xlabel="weights W", ylabel="weights aW")
-    every = {a: scaling.factors(a, eps) for a in scaling.FACTORS}
-    for name, colour, power, dashes in (("gradient", look_of("bn").colour, 1, "-"), ("turn", INK, 2, DASHED)):
-        right.plot(scaling.FACTORS, np.array(scaling.FACTORS) ** -power, color=FAINT, linewidth=5)
-        right.plot(
-            scaling.FACTORS, [each[name] for each in every.values()], color=colour, linewidth=1.6, linestyle=dashes
-        )
-        right.plot(factor, every[factor][name], "o", color=colour, markersize=8)
-    corner = {"transform": right.transAxes, "ha": "right", "va": "top", "fontsize": 10}
-    right.text(0.97, 0.95, "turn of one step", color=INK, **corner)
-    label(right, "bn", 0.97, 0.85, "gradient", **corner)
-    right.set_xlabel("a")
-    log_axis(right.xaxis, (6e-4, 1.6e3), [1e-3, 1, 1e3])
-    log_axis(right.yaxis, (1e-7, 1e7), [1e-6, 1e-3, 1, 1e3, 1e6])
-    fig.subplots_adjust(wspace=0.75)
-    return fig, (
-        f"With weights {number(factor)} times as long and epsilon {number(eps)}, no output differs by more than "
-        f"{number(every[factor]['error'], 1)}; the gradient is {number(every[factor]['gradient'], 3)} times that at "
-        f"a = 1, and one SGD step turns the weights {number(every[factor]['turn'], 3)} times as far."
-    )
-
-
-@explore(learning_rate=control(scaling.RATES), layer=control([1, 2, 3], unit="of 3"))
-def growth(learning_rate: float = 0.3, layer: int = 2) -> Drawing:
-    """The weights of a normalised layer grow, and the steps shrink."""
-    steps, runs = scaling.NETWORK.steps, scaling.lengths_by_rate()
-    fig, panels = figure("length of W", "rate / length²", height=3.4)
-    lengths = {rate: np.array([run.length[:, layer - 1] for run in each]) for rate, each in runs.items()}
-    for ax, limits in zip(panels, ((12, 600), (7e-5, 1e-1)), strict=True):
-        step_axis(ax, steps, ticks=2)
-        log_axis(ax.yaxis, limits, (20, 50, 100, 200, 500) if ax is panels[0] else None)
-        values = {rate: lengths[rate] if ax is panels[0] else scaling.effective_rate(rate, layer) for rate in runs}
-        for rate in runs:
-            ax.plot(values[rate].mean(0), color=MUTED, linewidth=1)
-        draw_arm(ax, "bn", np.arange(steps + 1), values[learning_rate])
-        colours = {rate: look_of("bn").colour if rate == learning_rate else MUTED for rate in runs}
-        label_ends(ax, {Arm(f"{rate:g}", colours[rate]): each[:, -1].mean() for rate, each in values.items()}, 0.07)
-    fig.subplots_adjust(wspace=0.75)
-    make_room(fig, "0.03")
-    before, after = scaling.effective_rate(learning_rate, layer)[:, [0, -1]].T
-    grown = lengths[learning_rate][:, [0, -1]].mean(0)
-    loss = np.mean([run.loss[-20:].mean() for run in runs[learning_rate]])
-    return fig, (
-        f"Learning rate {learning_rate:g}, layer {layer}, {len(after)} seeds: in {steps} steps the length goes from "
-        f"{grown[0]:.1f} to {grown[1]:.1f}, the effective rate from {number(before.mean(), 2)} to "
-        f"{number(after.mean(), 2)}; the training loss of the last 20 batches is {loss:.3f}."
     )
 
 
@@ -217,3 +157,88 @@ def regularisation(shown: str = "accuracy", dropout: bool = False) -> Drawing:
     what = "Points of accuracy" if shown == "accuracy" else "Test loss"
     seeds = len(leads[EXAMPLES[0], "bn"])
     return fig, f"{what} above the plain network with the same examples, {seeds} seeds [95 %]: {'; '.join(said)}."
+
+
+# --- networks that do not learn without it ---------------------------------------------------------------------------
+
+
+def sigmoid_table() -> Table:
+    """Five sigmoid layers: the accuracy of the worst, the median and the best seed, without BN and with it."""
+    runs = {
+        f"{arm}, Glorot's start, rate {rate:g}": each
+        for rate in experiment.SIGMOID_RATES
+        for arm, each in experiment.five_sigmoid_layers("Glorot's start", rate).items()
+    }
+    runs["plain, a larger start, rate 1"] = experiment.five_sigmoid_layers("a larger start", 1.0)["plain"]
+    rows = []
+    for name, each in runs.items():
+        ends = np.sort([run.test_accuracy[-1] for run in each])
+        rows.append((name.replace("bn,", "BN,"), *(f"{end:.0%}" for end in (ends[0], np.median(ends), ends[-1]))))
+    return table("network", "worst seed", "median", "best seed", rows=rows)
+
+
+# --- questions -----------------------------------------------------------------------------------------------------
+
+
+@predict("both, at small rates", "BN's only", "neither's")
+def predict_deepest() -> Answer:
+    """Twenty layers: whose accuracy comes near the best of the row?"""
+    plain, bn = (experiment.rate_map()[arm].mean(-1)[-1] for arm in ARMS)
+    best = max(plain.max(), bn.max())
+    choice = "both, at small rates" if plain.max() >= 0.9 * best else "BN's only"
+    return choice, f"The best mean of any rate is {plain.max():.0%} without BN and {bn.max():.0%} with it."
+
+
+@predict("a large lead, both times", "a small lead at its best rate, a large one at ten times", "no lead at either")
+def predict_adam() -> Answer:
+    """Adam adapts its steps to each parameter. Is BN still ahead, at its own best rate, and at ten times that rate?"""
+    own, ten = (100 * experiment.mistuned(f"{DEEP}, Adam")[factor].mean() for factor in (1.0, 10.0))
+    large = [lead > 10 for lead in (own, ten)]
+    choice = "a large lead, both times" if all(large) else "no lead at either"
+    if large == [False, True]:
+        choice = "a small lead at its best rate, a large one at ten times"
+    return choice, f"BN's lead by Adam: {own:.1f} points at its best rate, {ten:.0f} at ten times that."
+
+
+@predict("1.5 times", "3 times", "5 to 10 times", "more than 20 times")
+def predict_times_fewer() -> Answer:
+    """Three layers of sigmoids, each network at its own best rate: how many times fewer steps does BN take to nine
+    right in ten?
+    """
+    middle = intervals.median(experiment.step_ratios()["sigmoid"]).estimate
+    bounds = {"1.5 times": 2.0, "3 times": 4.5, "5 to 10 times": 15.0, "more than 20 times": np.inf}
+    choice = next(name for name, bound in bounds.items() if middle < bound)
+    return choice, f"{middle:.1f} times, in the median of ten seeds. Choose *sigmoid* in the figure."
+
+
+@predict("10 times smaller", "100 times smaller", "it does not change")
+def predict_turn() -> Answer:
+    """Make the weights ten times as long. The output stays. By which angle does one SGD step, at the same rate, now
+    turn them?
+    """
+    return (
+        "100 times smaller",
+        "A hundred times: the step is ten times shorter, as the gradient is, and acts on weights ten times as long.",
+    )
+
+
+@predict("BN", "dropout", "neither: plain is as good")
+def predict_regularises() -> Answer:
+    """Trained on 100 digits only: what does most for unseen digits?"""
+    found = {arm: 100 * experiment.regularised()[EXAMPLES[0], arm] for arm in ("bn", "dropout")}
+    best = max(found, key=lambda arm: found[arm].mean())
+    choice = {"bn": "BN", "dropout": "dropout"}[best] if found[best].mean() > 0.5 else "neither: plain is as good"
+    said = ", ".join(f"{name} {found[arm].mean():+.1f}" for arm, name in (("bn", "BN"), ("dropout", "dropout")))
+    return choice, f"Points above the plain network, mean of ten seeds: {said}."
+
+
+@exercise(
+    "the rates should be the same for both",
+    "the test digits were used to choose, so the accuracy is too high",
+    "nothing: each network got its best",
+)
+def quiz_test_digits() -> Answer:
+    """What is wrong with it?"""
+    return "the test digits were used to choose, so the accuracy is too high", (
+        "And more so for the arm with the noisier runs. Choose on validation digits, with the same budget for each arm."
+    )

@@ -165,9 +165,17 @@ def serve(app: Sphinx, page: str, template: str, context: dict, doctree: object)
     if "data-explorable" in body or "data-question" in body:
         app.add_js_file("explore.js", loading_method="defer", priority=0)  # before the theme's scripts
     body = body.replace("frames:/", context["pathto"]("_frames/", resource=True))
-    for role in (' role="doc-biblioentry"', ' role="list"'):  # docutils' roles for references, which ARIA has dropped
-        body = body.replace(role, "")
-    context["body"] = body
+    # Roles that ARIA has dropped, and a name that hides what is written.
+    for attribute in (' role="doc-biblioentry"', ' role="list"', ' aria-label="Toggle hidden content"'):
+        body = body.replace(attribute, "")
+    context["body"] = re.sub(r'<div class="(?:amsmath )?math [^>]*>(.*?)</div>', _with_height, body, flags=re.DOTALL)
+
+
+def _with_height(formula: re.Match) -> str:
+    """Keep free about the height that a displayed formula will have, so that the page does not move at typesetting."""
+    lines = re.split(r"\\\\", formula[1])
+    height = 2 + sum(2.8 if re.search(r"\\(frac|sum|int|underbrace)", line) else 1.7 for line in lines)
+    return formula[0].replace("<div ", f'<div style="--typeset: {height:.1f}em" ', 1)
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:

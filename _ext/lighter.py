@@ -29,10 +29,14 @@ MATHS_LATER = """{parts}
           if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
           else formula.removeAttribute("tabindex");
       }};
-      const typeset = async () => {{ // one by one, so that no key has to wait for all of them
+      const isSeen = (formula) => formula.getBoundingClientRect().top < innerHeight;
+      const typeset = async () => {{
         await MathJax.startup.promise;
-        for (const formula of document.querySelectorAll(".math")) {{
-          await MathJax.typesetPromise([formula]);
+        const formulae = [...document.querySelectorAll(".math")];
+        const later = formulae.filter((formula) => !isSeen(formula)).map((formula) => [formula]);
+        // What is in view at once, so that it moves once; then one by one, so that no key waits for all of them.
+        for (const part of [formulae.filter(isSeen), ...later]) {{
+          await MathJax.typesetPromise(part);
           await new Promise((goOn) => setTimeout(goOn));
         }}
         reach();

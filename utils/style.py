@@ -3,6 +3,7 @@
 An *arm* of an experiment (plain, BN, noisy BN, ...) keeps its colour and its line style in every figure.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -325,6 +326,15 @@ def per_cent(values: ArrayLike) -> str:
     '91.0% ± 1.4%'
     """
     return f"{np.mean(values):.1%} ± {np.std(values, ddof=1):.1%}"
+
+
+def true_minus(text: str) -> str:
+    """Write the minus of every negative number in a text as a minus, and leave hyphens and ranges alone.
+
+    >>> true_minus("from -0.5 to .5 in a batch-wise run, 3-4 times")
+    'from −0.5 to .5 in a batch-wise run, 3-4 times'
+    """
+    return re.sub(r"(?<![\w.])-(?=[\d.])", MINUS, text)
 
 
 def number(value: float, digits: int = 4) -> str:

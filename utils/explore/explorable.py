@@ -2,7 +2,6 @@
 
 import inspect
 import itertools
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -10,7 +9,7 @@ from typing import Any
 
 from utils.explore.live import View
 from utils.explore.page import Drawing, State
-from utils.style import MINUS, number
+from utils.style import number, true_minus
 
 MOST_STATES = 100
 
@@ -166,4 +165,4 @@ def _checked(name: str, drawing: Any) -> Drawing:
     figure, sentence = drawing if isinstance(drawing, tuple) and len(drawing) == 2 else (None, None)
     if not (hasattr(figure, "savefig") and isinstance(sentence, str) and sentence.strip()):
         raise TypeError(f"{name}: expected a figure and its sentence, got {type(drawing).__name__} {drawing!r:.80}")
-    return figure, re.sub(r"(?<![\w.])-(?=[\d.])", MINUS, sentence)
+    return figure, true_minus(sentence)

@@ -113,8 +113,7 @@ def markup(explorable: "Explorable", index: list[int], sentence: str, images: st
             '<p class="explorable-error" role="alert" hidden></p>',
         ]
         if data:
-            content = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-            parts.append(f'<script type="application/json">{content}</script>')
+            parts.append(embedded(json.dumps(data, separators=(",", ":"), ensure_ascii=False)))
     mark = f'data-explorable="{explorable.name}"' if explorable.controls else ""
     return f'<figure class="explorable" {mark} aria-label="{title}">{"".join(parts)}</figure>'
 
@@ -151,3 +150,8 @@ def _control(parameter: str, control: "Control", i: int) -> str:
     words = html.escape(json.dumps([control.word(value) for value in control.values], ensure_ascii=False))
     named = f'data-name="{parameter}" data-words="{words}"'
     return f'<div class="explorable-control explorable-{control.kind}" {named}>{field}</div>'
+
+
+def embedded(data: str) -> str:
+    """JSON in a page, for its script to read."""
+    return '<script type="application/json">' + data.replace("<", "\\u003c") + "</script>"

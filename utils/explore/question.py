@@ -22,8 +22,8 @@ import anywidget
 import traitlets
 from IPython.display import display
 
-from utils.explore.page import new_id
-from utils.style import MINUS
+from utils.explore.page import embedded, new_id
+from utils.style import true_minus
 
 Right = str | float | Sequence[str] | tuple[float, float]
 Answer = tuple[Right | None, str]  # what is right, or None where nothing is; and one sentence that says why
@@ -50,7 +50,7 @@ class Question:
         Raises ValueError where the function names no choice, or no number.
         """
         right, sentence = self.function()
-        sentence = re.sub(r"(?<![\w.])-(?=[\d.])", MINUS, sentence)
+        sentence = true_minus(sentence)
         if right is None:
             return [], sentence
         if not self.choices:
@@ -144,10 +144,7 @@ def markup(question: Question, data: dict | None = None, sentence: str = "") -> 
     else:
         unit = html.escape(question.unit)
         fields = f'<label>Your number <input type="number" step="any" name="{name}"> <span>{unit}</span></label>'
-    script = ""
-    if data:
-        content = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
-        script = f'<script type="application/json">{content}</script>'
+    script = embedded(json.dumps(data, ensure_ascii=False)) if data else ""
     press, why = ("Check", "Why") if question.is_exercise else ("Compare", "What the runs say")
     return (
         f'<form class="question" data-question="{question.name}">'

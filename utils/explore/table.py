@@ -35,9 +35,14 @@ class Table:
         padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
         return "\n".join(line.rstrip() for line in padded)
 
-    def _repr_markdown_(self) -> str:
+    @property
+    def markdown(self) -> str:
+        """The table in Markdown; cells may hold Markdown of their own."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown
 
 
 def table(*columns: str, rows: Iterable[Sequence[object]]) -> Table:

@@ -4,7 +4,7 @@ from collections import Counter
 
 from utils.claims import AUTHORS, CHAPTERS, Checked, Verdict, ledger
 from utils.explore import Drawing, explore
-from utils.explore.table import Markup
+from utils.explore.table import Markup, Table
 from utils.style import ARMS, DATA, FAINT, INK, MUTED, between, category_axis, figure
 
 MARKS = {
@@ -70,14 +70,13 @@ def table() -> Markup:
     for chapter in CHAPTERS:
         own = [each for each in ledger() if each.claim.chapter == chapter]
         if own:
-            lines += [f"\n**{TITLES[chapter]}**\n", "| Claim | Verdict | Estimate [95 %] |", "|---|---|---|"]
-            lines += map(_line, own)
+            found = Table(("Claim", "Verdict", "Estimate [95 %]"), map(_cells, own))
+            lines += [f"\n**{TITLES[chapter]}**\n", found.markdown]
     return Markup("\n".join(lines))
 
 
-def _line(checked: Checked) -> str:
+def _cells(checked: Checked) -> tuple[str, str, str]:
     claim, (setting, interval) = checked.claim, checked.weakest
     page, _, section = claim.shown.partition("#")
     estimate = f"{between(interval)} {claim.unit}".strip() + f" ({setting}; wanted: {claim.rule})"
-    cells = (f"[{claim.sentence}]({page}.ipynb#{section}) *{claim.source}*", f"**{checked.verdict}**", estimate)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return f"[{claim.sentence}]({page}.ipynb#{section}) *{claim.source}*", f"**{checked.verdict}**", estimate

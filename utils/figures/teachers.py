@@ -8,24 +8,24 @@ from pathlib import Path
 import nbformat
 
 from utils.explore import Explorable
-from utils.explore.table import Markup
+from utils.explore.table import Table
 
 
-def addresses() -> Markup:
+def addresses() -> Table:
     """A table of all explorables by page: the title, which links to it, and the names of its controls.
 
     It reads the chapters beside the one that asks.
     """
-    lines = ["| page | figure | its controls |", "|---|---|---|"]
+    rows = []
     for page in sorted(Path().glob("*.ipynb")):
         notebook = nbformat.read(page, as_version=4)
         title = notebook.cells[0].source.partition("\n")[0].lstrip("# ")
         for explorable in _shown(notebook):
             controls = ", ".join(f"`{name}`" for name in explorable.controls)
             address = f"{page.stem}.html#{explorable.name}"
-            lines.append(f'| {title} | <a href="{address}">{explorable.title}</a> | {controls} |')
+            rows.append((title, f'<a href="{address}">{explorable.title}</a>', controls))
             title = ""
-    return Markup("\n".join(lines))
+    return Table(("page", "figure", "its controls"), rows)
 
 
 def _shown(notebook: nbformat.NotebookNode) -> Iterator[Explorable]:

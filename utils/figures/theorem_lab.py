@@ -1,4 +1,4 @@
-"""The explorables and pictures of the chapter "Check the theorems"."""
+"""The explorables and pictures of the page "The theorem lab"."""
 
 import numpy as np
 import torch

@@ -7,35 +7,91 @@ from torch.testing import assert_close
 
 from utils.batchnorm import BatchNorm1d, BatchNorm2d
 from utils.networks import (
+    IMAGES_ONLY,
+    NEVER_IMAGES,
     NONLINEARITIES,
     NORMS,
+    NOT_CENTRED,
+    Dropout,
     SecondHalf,
     Twice,
     initialized,
     mlp,
     preactivations,
     preserve_state,
+    residual_mlp,
     vgg,
 )
-from utils.norms import LpNorm, Noise, NoisyBatchNorm1d, PersistentNoisyBatchNorm1d
+from utils.norms import DyT, LpNorm, Noise, NoisyBatchNorm1d, PartialNorm, PersistentNoisyBatchNorm1d, SkipInit
 from utils.observe import trace
 
 BETWEEN = {"plain": [], "torch": [nn.BatchNorm1d], "noisy": [NoisyBatchNorm1d], "noisy plain": [Noise]}
 BETWEEN |= {norm: [BatchNorm1d] for norm in ("bn", "bn, no scale and shift")}
 BETWEEN["noisy, persistent"] = [PersistentNoisyBatchNorm1d]
 BETWEEN |= {norm: [LpNorm] for norm in ("l1", "l2", "linf")}
+BETWEEN |= {"layer": [nn.LayerNorm], "group": [nn.GroupNorm], "rms": [nn.RMSNorm], "dyt": [DyT]}
+BETWEEN |= {"bn, zero gamma": [BatchNorm1d], "skipinit": [SkipInit], "centre, rms": [nn.Sequential]}
+FLAT = [norm for norm in NORMS if norm not in IMAGES_ONLY]
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", FLAT)
 def test_a_hidden_layer_is_linear_then_norm_then_nonlinearity(norm):
     net = mlp([4, 8, 8, 3], norm=norm, nonlinearity="tanh")
-    kinds, between = [type(layer) for layer in net], BETWEEN[norm]
+    kinds, between = [type(layer) for layer in net], BETWEEN.get(norm, [PartialNorm])
     if norm == "noisy, persistent":
         assert (kinds.pop(0), kinds.pop()) == (Twice, SecondHalf)
     assert kinds == 2 * [nn.Linear, *between, nn.Tanh] + [nn.Linear]
     *hidden, last = (layer for layer in net if isinstance(layer, nn.Linear))
-    assert all((layer.bias is None) == ("plain" not in norm) for layer in hidden)  # beta replaces b
+    assert all((layer.bias is None) == (norm not in NOT_CENTRED) for layer in hidden)  # beta replaces b
     assert last.bias is not None
+
+
+LEAVING_A_BIAS = ("plain", "noisy, persistent", "l1", "l2", "linf")  # an lp norm's size is that before centring
+
+
+@pytest.mark.parametrize("norm", [norm for norm in FLAT if norm not in LEAVING_A_BIAS])
+def test_a_bias_is_left_out_where_the_norm_would_take_it_out(norm):
+    net, x = mlp([4, 8, 3], norm, "tanh", generator=torch.Generator().manual_seed(0)), torch.rand(20, 4)
+    if norm == "skipinit":
+        net[1].factor.data.fill_(1.0)
+    if norm == "bn, zero gamma":
+        net[1].weight.data.fill_(1.0)
+    layers = lambda b: net[1](net[0](x) + b)  # noqa: E731
+    with preserve_state(net):
+        given = layers(0.0)
+    with preserve_state(net):
+        assert torch.allclose(given, layers(torch.linspace(-1, 1, 8)), atol=1e-5) == (norm not in NOT_CENTRED)
+
+
+def test_the_norm_may_stand_after_the_nonlinearity_and_dropout_before_the_norm():
+    kinds = [type(layer) for layer in mlp([4, 8, 3], "bn", "relu", placement="after")]
+    assert kinds == [nn.Linear, nn.ReLU, BatchNorm1d, nn.Linear]
+    assert mlp([4, 8, 3], "bn", "relu", placement="after")[0].bias is not None  # ReLU(Wu + b): nothing takes it out
+    kinds = [type(layer) for layer in mlp([4, 8, 3], "bn", "relu", dropout=0.5, dropout_before_norm=True)]
+    assert kinds == [nn.Linear, Dropout, BatchNorm1d, nn.ReLU, nn.Linear]
+    with pytest.raises(ValueError, match=r"placement: expected .*got 'between'"):
+        mlp([4, 8, 3], placement="between")
+
+
+@pytest.mark.parametrize("norm", ["bn, zero gamma", "skipinit"])
+def test_a_residual_network_may_begin_as_its_first_and_last_layer(norm):
+    net, x = residual_mlp([4, 8, 8, 8, 3], norm, generator=torch.Generator().manual_seed(0)), torch.rand(20, 4)
+    assert len(net) == 4
+    assert_close(net(x), net[-1](net[0](x)))
+
+
+def test_residual_networks_have_one_width():
+    with pytest.raises(ValueError, match=r"sizes: expected hidden layers of one width, got \[4, 8, 6, 3\]"):
+        residual_mlp([4, 8, 6, 3])
+
+
+def test_norms_that_have_no_meaning_somewhere_say_so():
+    for norm in IMAGES_ONLY:
+        with pytest.raises(ValueError, match=f"norm: '{norm}' has no meaning outside a convolutional"):
+            mlp([4, 8, 3], norm)
+    for norm in NEVER_IMAGES:
+        with pytest.raises(ValueError, match=f"norm: '{norm}' has no meaning in a convolutional"):
+            vgg(2, norm=norm)
 
 
 @pytest.mark.parametrize("norm", ["noisy", "noisy plain"])
@@ -47,7 +103,7 @@ def test_noise_on_the_last_layer_only(norm):
         if hasattr(layer, "noise") or isinstance(layer, Noise)
     ]
     assert [noise.recipe.shift > 0 for noise in noises] == [False, False, True]
-    with pytest.raises(ValueError, match="noise_on: expected 'all layers' or 'the last', got 'none'"):
+    with pytest.raises(ValueError, match=r"noise_on: expected .*'the last'\], got 'none'"):
         mlp([4, 8, 3], noise_on="none")
 
 

@@ -31,12 +31,13 @@ from utils.experiments.smoothness import (
     stop_before,
     surface,
 )
-from utils.networks import NORMS, mlp, preserve_state, vgg
+from utils.networks import IMAGES_ONLY, NEVER_IMAGES, NORMS, mlp, preserve_state, vgg
 from utils.training import Settings, one_thread, train_seeds, updates, updates_together
 
 SMALL = Settings(depth=2, width=12, nonlinearity="relu", lr=0.3, batch_size=20, steps=25)
 WHOLE = (0.0, 1.0)
-NETS = [(norm, 0.0) for norm in NORMS] + [("plain", 0.5)]
+FLAT = [norm for norm in NORMS if norm not in IMAGES_ONLY]
+NETS = [(norm, 0.0) for norm in FLAT] + [("plain", 0.5)]
 
 
 def network(norm, dropout=0.0, nonlinearity="relu"):
@@ -98,7 +99,7 @@ def test_probing_moves_the_weights_alone_and_leaves_everything_as_it_was(norm, d
         assert F.cross_entropy(net(x), y).item() == pytest.approx(line.loss, rel=1e-6)  # what the next step will see
 
 
-@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm != "noisy, persistent"])
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm not in NEVER_IMAGES])
 def test_every_norm_can_be_probed_in_convolutions(norm):
     net = vgg(2, 4, norm, generator=torch.Generator().manual_seed(0))
     before = everything(net)
@@ -174,7 +175,7 @@ def test_the_first_length_is_the_step_that_training_takes(norm):
     assert np.array([run.losses[:, 0] for run in runs]) == pytest.approx(np.array(there).T, rel=1e-4)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", FLAT)
 def test_training_is_what_it_is_without_probing(norm):
     settings = replace(SMALL, norm=norm, steps=12)
     probed = probe_training.func(settings, 2, every=3)

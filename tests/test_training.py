@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -168,6 +169,9 @@ SHAPES = [
     Settings("bn", depth=2, width=20, steps=6, n_evals=3, optimizer="adam", lr=0.001),
     Settings("bn", depth=1, width=4, steps=3, n_evals=2, data="fashion", batch_size=8),
     Settings("plain", depth=2, width=20, steps=6, n_evals=3, examples=100),
+    Settings("bn", depth=2, width=20, steps=6, n_evals=3, weight_decay=0.1, micro_batch=25, classes_per_batch=3),
+    Settings("bn", depth=3, width=20, steps=6, n_evals=3, skips=True, nonlinearity="relu"),
+    Settings("bn", depth=2, width=20, steps=6, n_evals=3, fixed_lengths=True, placement="after"),
     Settings(
         "bn", depth=3, width=10, steps=6, n_evals=2, data="linear map", batch_size=0, lr=1e-7, nonlinearity="none"
     ),
@@ -234,6 +238,55 @@ def test_few_examples_are_another_choice_for_each_seed():
     assert torch.equal(some[0].x_train, some[1].x_train)
     assert not torch.equal(some[0].x_train, some[2].x_train)
     assert len({row.numpy().tobytes() for row in some[0].x_train}) > 95  # none is drawn twice
+
+
+def test_micro_batches_add_up_to_the_gradient_of_the_batch_but_for_norms_over_the_batch():
+    """Gradient accumulation: with the same batches a plain network does not notice it, one with BN does."""
+    for norm, same in (("plain", True), ("layer", True), ("bn", False)):
+        settings = replace(SMALL, norm=norm, batch_size=12, steps=4)
+        whole, parts = (fresh(replace(settings, micro_batch=micro), 0).loss for micro in (0, 5))
+        assert np.allclose(whole, parts, rtol=1e-4) == same
+
+
+def test_accumulated_gradients_are_those_of_a_loop_over_micro_batches():
+    settings = replace(SMALL, norm="bn", batch_size=12, micro_batch=4, steps=1)
+    moments, net = updates(settings, 0), settings.network(0)
+    x, y = next(moments).batch
+    for part, labels in zip(x.split(4), y.split(4), strict=True):
+        (F.cross_entropy(net(part), labels) / 3).backward()
+    for parameter, moved in zip(net.parameters(), next(moments).net.parameters(), strict=True):
+        assert_close(moved, parameter - 0.5 * parameter.grad)
+
+
+def test_a_batch_may_be_of_few_classes():
+    for update in updates(Settings(classes_per_batch=2, batch_size=200, steps=5), 0):
+        assert len(update.batch[1].unique()) == 2
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_weight_decay_is_torchs(optimizer):
+    settings = replace(SMALL, optimizer=optimizer, lr=0.1, weight_decay=0.3, steps=3)
+    net, task, rng = settings.network(0), settings.task(), torch_rng(0)
+    of_torch = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer](net.parameters(), 0.1, weight_decay=0.3)
+    for update in updates(settings, 0):
+        for parameter, ours in zip(net.parameters(), update.net.parameters(), strict=True):
+            assert_close(ours, parameter)
+        batch = torch.randint(len(task.x_train), (settings.batch_size,), generator=rng)
+        of_torch.zero_grad()
+        F.cross_entropy(net(task.x_train[batch]), task.y_train[batch]).backward()
+        of_torch.step()
+
+
+@pytest.mark.parametrize("norm", ["plain", "bn"])
+def test_lengths_may_be_held(norm):
+    settings = replace(SMALL, steps=6, norm=norm, lr=1.0, fixed_lengths=True)
+    first, *_, last = (
+        [layer.weight.norm(dim=1).detach().clone() for layer in update.net if isinstance(layer, nn.Linear)]
+        for update in updates(settings, 0)
+    )
+    for before, after in zip(first[:-1], last[:-1], strict=True):
+        assert_close(after, before)
+    assert not torch.allclose(first[-1], last[-1])
 
 
 def test_adam_is_torchs():

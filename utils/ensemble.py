@@ -9,13 +9,16 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from utils.networks import Dropout, SecondHalf, Twice, preserve_state
-from utils.norms import LpNorm, Noise, Noises
+from utils.networks import Dropout, Residual, SecondHalf, Twice, preserve_state
+from utils.norms import DyT, LpNorm, Noise, Noises, PartialNorm, SkipInit
 
 Step = Callable[[Tensor], Tensor]  # one module of all networks: (S, N, C) -> (S, N, C)
-NORMS = (nn.modules.batchnorm._BatchNorm, LpNorm)
+NORMS = (nn.modules.batchnorm._BatchNorm, LpNorm, PartialNorm)
+BY_EXAMPLE = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, DyT, SkipInit)  # parameters, but no memory
 SIMPLE = (nn.Sigmoid, nn.Tanh, nn.ReLU, nn.Identity, Twice, SecondHalf)  # the same for one network and for many
+KNOWN = (*NORMS, *BY_EXAMPLE, *SIMPLE, nn.Linear, Noise, Dropout, nn.Sequential, Residual)
 
 
 class Ensemble:
@@ -41,10 +44,10 @@ class Ensemble:
         shapes = [[(type(m), *(p.shape for p in m.parameters())) for m in net] for net in self.nets]
         if any(shape != shapes[0] for shape in shapes):
             raise ValueError(f"nets: expected networks of one shape, got {len({str(s) for s in shapes})} shapes")
-        self.together = all(isinstance(m, (*NORMS, *SIMPLE, nn.Linear, Noise, Dropout)) for m in self.nets[0])
+        self.together = all(isinstance(m, KNOWN) for m in self.nets[0].modules())
         self._wide: list[nn.Module] = []  # the norms' layers of S * C units
         self._share_parameters()
-        self._steps = [self._step(i, module) for i, module in enumerate(self.nets[0])] if self.together else []
+        self._run = self._step(self.nets) if self.together else None
 
     def _share_parameters(self) -> None:
         """Put all parameters into one vector, each network's own part of it, and all gradients into another."""
@@ -63,7 +66,14 @@ class Ensemble:
             leaf.grad = gradients
             self.leaves[parameters[0]] = leaf
 
-    def _step(self, i: int, module: nn.Module) -> Step:
+    def _step(self, modules: Sequence[nn.Module]) -> Step:
+        """One step for the modules that stand at one place of every network."""
+        module = modules[0]
+        if isinstance(module, nn.Sequential):
+            return self._in_turn(modules)
+        if isinstance(module, Residual):
+            body = self._in_turn([each.body for each in modules])
+            return lambda x: x + body(x)
         if isinstance(module, nn.Linear):
             weight = self.leaves[module.weight].transpose(1, 2)
             if module.bias is None:
@@ -71,15 +81,29 @@ class Ensemble:
             bias = self.leaves[module.bias].unsqueeze(1)
             return lambda x: torch.baddbmm(bias, x, weight)
         if isinstance(module, NORMS):
-            return self._norm([net[i] for net in self.nets])
+            return self._norm(modules)
+        if isinstance(module, BY_EXAMPLE):
+            leaves = {name: self.leaves[parameter] for name, parameter in module.named_parameters()}
+            each = torch.vmap(lambda own, x: functional_call(module, own, x))
+            return lambda x: each(leaves, x)
         if isinstance(module, Noise):
-            self._wide.append(noises := Noises([net[i] for net in self.nets]))
+            self._wide.append(noises := Noises(modules))
             return noises
         if isinstance(module, Dropout):
-            return lambda x: torch.stack([net[i](part) for net, part in zip(self.nets, x, strict=True)])
+            return lambda x: torch.stack([each(part) for each, part in zip(modules, x, strict=True)])
         return module
 
-    def _norm(self, norms: list[nn.Module]) -> Step:
+    def _in_turn(self, sequences: Sequence[nn.Sequential]) -> Step:
+        steps = [self._step(modules) for modules in zip(*sequences, strict=True)]
+
+        def run(x: Tensor) -> Tensor:
+            for step in steps:
+                x = step(x)
+            return x
+
+        return run
+
+    def _norm(self, norms: Sequence[nn.Module]) -> Step:
         """One layer for the S * C units of all networks, which the networks' own layers share."""
         wide, units = deepcopy(norms[0]), norms[0].running_mean.numel()
         wide.num_features = len(norms) * units
@@ -110,9 +134,7 @@ class Ensemble:
         """Return the scores of every network for its own batch: (S, N, ...) -> (S, N, outputs)."""
         if not self.together:
             return torch.stack([net(batch) for net, batch in zip(self.nets, x, strict=True)])
-        for step in self._steps:
-            x = step(x)
-        return x
+        return self._run(x)
 
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Tensor:

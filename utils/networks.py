@@ -3,7 +3,7 @@
 Every network is a plain sequence that you can walk through: Wu + b, then the norm, then the nonlinearity.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -13,15 +13,21 @@ from torch import Tensor, nn
 from utils.batchnorm import BatchNorm1d, BatchNorm2d
 from utils.norms import (
     PAPER_DEFAULTS,
+    DyT,
     LpNorm,
     Noise,
     NoisyBatchNorm1d,
     NoisyBatchNorm2d,
+    PartialNorm,
     PersistentNoisyBatchNorm1d,
     Recipe,
+    SkipInit,
 )
 
 Norm = Callable[[int, bool, Noise], nn.Module]  # (width, whether it stands on images, its noise) -> the layer
+GROUPS = 4  # of units, or of channels, that share a mean in group normalisation
+EPS = 1e-5
+
 
 NORMS: dict[str, Norm | None] = {
     "plain": None,
@@ -30,14 +36,37 @@ NORMS: dict[str, Norm | None] = {
     "torch": lambda width, images, _: (nn.BatchNorm2d if images else nn.BatchNorm1d)(width),
     "noisy": lambda width, images, noise: (NoisyBatchNorm2d if images else NoisyBatchNorm1d)(width, noise),
     "noisy plain": lambda width, images, noise: noise,
-    "noisy, persistent": lambda width, _, noise: PersistentNoisyBatchNorm1d(width, noise),  # not on images
+    "noisy, persistent": lambda width, _, noise: PersistentNoisyBatchNorm1d(width, noise),
     "l1": lambda width, images, _: LpNorm(width, p=1),
     "l2": lambda width, images, _: LpNorm(width, p=2),
     "linf": lambda width, images, _: LpNorm(width, p=float("inf")),
+    "layer": lambda width, images, _: nn.GroupNorm(1, width) if images else nn.LayerNorm(width),
+    "group": lambda width, images, _: nn.GroupNorm(GROUPS, width),
+    "instance": lambda width, _, noise: nn.InstanceNorm2d(width, affine=True),
+    "rms": lambda width, _, noise: nn.RMSNorm(width, EPS),
+    "dyt": lambda width, images, _: DyT(width),
+    "bn, zero gamma": lambda width, images, _: _with_gamma(NORMS["bn"](width, images, _), 0.0),
+    "skipinit": lambda width, images, _: SkipInit(),
+    "centre": lambda width, _, noise: PartialNorm(width, scale=False),
+    "scale": lambda width, _, noise: PartialNorm(width, centre=False),
+    "centre, rms": lambda width, _, noise: nn.Sequential(
+        PartialNorm(width, scale=False, affine=False), nn.RMSNorm(width, EPS)
+    ),
+    "bn, mean held": lambda width, _, noise: PartialNorm(width, held=["mean"]),
+    "bn, variance held": lambda width, _, noise: PartialNorm(width, held=["var"]),
+    "bn, both held": lambda width, _, noise: PartialNorm(width, held=["mean", "var"]),
 }
-UNNORMALIZED = ("plain", "noisy plain")  # their layers keep the bias b
+NOT_CENTRED = ("plain", "noisy plain", "layer", "group", "instance", "rms", "dyt", "skipinit", "scale")
+"""Where Wu + b keeps its bias b: no mean over the batch takes it out again."""
+IMAGES_ONLY, NEVER_IMAGES = ("instance",), ("noisy, persistent", "rms", "centre, rms")
 NONLINEARITIES = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "none": nn.Identity}
+PLACEMENTS = ("before", "after")
 LINEAR = (nn.Linear, nn.Conv2d)
+
+
+def _with_gamma(norm: nn.Module, gamma: float) -> nn.Module:
+    nn.init.constant_(norm.weight, gamma)
+    return norm
 
 
 def mlp(
@@ -49,6 +78,8 @@ def mlp(
     dropout: float = 0.0,
     noise: Recipe = PAPER_DEFAULTS,
     noise_on: str = "all layers",
+    placement: str = "before",
+    dropout_before_norm: bool = False,
 ) -> nn.Sequential:
     """Build a fully connected network: hidden layers of the widths `sizes[1:-1]`, then scores.
 
@@ -63,22 +94,73 @@ def mlp(
     A normalised layer has no bias b, since normalising would take it out again and beta replaces it (Ioffe &
     Szegedy 2015, section 3.2). `init` is "glorot", "he" or the standard deviation of a normal distribution; `dropout`
     is the share of a hidden layer's outputs that training sets to zero; `noise` is how strong the noise of the noisy
-    norms is, and `noise_on` is "all layers" or "the last", of the hidden ones. With `nonlinearity="none"` this is the
-    deep linear network of Santurkar et al. 2018. Raises ValueError for an unknown name or fewer than two sizes.
+    norms is, and `noise_on` is "all layers" or "the last", of the hidden ones. `placement` says where the norm stands,
+    "before" the nonlinearity or "after" it; `dropout_before_norm` puts dropout between Wu + b and the norm. With
+    `nonlinearity="none"` this is the deep linear network of Santurkar et al. 2018. Raises ValueError for an unknown
+    name or fewer than two sizes.
     """
     if len(sizes) < 2:
         raise ValueError(f"sizes: expected an input and an output width at least, got {list(sizes)}")
-    if noise_on not in ("all layers", "the last"):
-        raise ValueError(f"noise_on: expected 'all layers' or 'the last', got {noise_on!r}")
-    layers = []
+    _check("noise_on", noise_on, ("all layers", "the last"))
+    _check("placement", placement, PLACEMENTS)
+    layers, keeps_bias = [], norm in NOT_CENTRED or placement == "after"
     for place, (wide_in, wide_out) in enumerate(pairwise(sizes[:-1])):
-        linear = initialized(nn.Linear(wide_in, wide_out, bias=norm in UNNORMALIZED), init, generator)
+        linear = initialized(nn.Linear(wide_in, wide_out, bias=keeps_bias), init, generator)
         is_noisy = noise_on == "all layers" or place == len(sizes) - 3
         own = Noise(noise if is_noisy else noise.scaled(0), generator)
-        layers += [linear, *_after(wide_out, norm, nonlinearity, False, own)]
-        layers += [Dropout(dropout, generator)] if dropout else []
+        dropped = [Dropout(dropout, generator)] if dropout else []
+        after = _after(wide_out, norm, nonlinearity, False, own, placement)
+        layers += [linear, *dropped, *after] if dropout_before_norm else [linear, *after, *dropped]
     layers.append(initialized(nn.Linear(*sizes[-2:]), init, generator))
     return nn.Sequential(Twice(), *layers, SecondHalf()) if norm == "noisy, persistent" else nn.Sequential(*layers)
+
+
+class Residual(nn.Module):
+    """A block that adds what it makes of its input to its input, x + f(x); f is a sequence that you can walk through.
+
+    >>> Residual(nn.Identity(), SkipInit())(torch.ones(2))
+    tensor([1., 1.], grad_fn=<AddBackward0>)
+    """
+
+    def __init__(self, *body: nn.Module):
+        super().__init__()
+        self.body = nn.Sequential(*body)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return values of the shape of `x`."""
+        return x + self.body(x)
+
+
+def residual_mlp(
+    sizes: Sequence[int],
+    norm: str = "plain",
+    nonlinearity: str = "relu",
+    init: str | float = "he",
+    generator: torch.Generator | None = None,
+) -> nn.Sequential:
+    """Build a residual network: a linear layer, then blocks x + norm(W nonlinearity(x) + b), then scores.
+
+    All of `sizes[1:-1]` are one width; there is a block less than there are of them. The norm stands at the end of a
+    block, so that "bn, zero gamma" (Goyal et al. 2017) and "skipinit" let each block begin as the identity. Raises
+    ValueError for other sizes or an unknown name.
+
+    >>> residual_mlp([4, 8, 8, 3], "bn")[1].body
+    Sequential(
+      (0): ReLU()
+      (1): Linear(in_features=8, out_features=8, bias=False)
+      (2): BatchNorm1d(8, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)
+    )
+    """
+    wide_in, *hidden, wide_out = sizes
+    if len(set(hidden)) != 1:
+        raise ValueError(f"sizes: expected hidden layers of one width, got {list(sizes)}")
+    width, blocks = hidden[0], []
+    for _ in hidden[1:]:
+        linear = initialized(nn.Linear(width, width, bias=norm in NOT_CENTRED), init, generator)
+        *made, activation = _after(width, norm, nonlinearity, False, Noise(generator=generator))
+        blocks.append(Residual(activation, linear, *made))
+    first, last = (initialized(nn.Linear(*ends), init, generator) for ends in ((wide_in, width), (width, wide_out)))
+    return nn.Sequential(first, *blocks, last)
 
 
 class Twice(nn.Module):
@@ -145,7 +227,7 @@ def vgg(
     layers, channels = [], 1
     for place in range(depth):
         wide = width if place < 2 else 2 * width
-        conv = nn.Conv2d(channels, wide, 3, padding=1, bias=norm in UNNORMALIZED)
+        conv = nn.Conv2d(channels, wide, 3, padding=1, bias=norm in NOT_CENTRED)
         layers += [initialized(conv, init, generator), *_after(wide, norm, nonlinearity, True, Noise(noise, generator))]
         layers += [nn.MaxPool2d(2)] if place in (1, 3) else []
         channels = wide
@@ -153,13 +235,22 @@ def vgg(
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
 
 
-def _after(width: int, norm: str, nonlinearity: str, images: bool, noise: Noise) -> list[nn.Module]:
+def _after(
+    width: int, norm: str, nonlinearity: str, images: bool, noise: Noise, placement: str = "before"
+) -> list[nn.Module]:
     """What follows Wu + b: the norm, if any, and the nonlinearity."""
-    for given, known, what in ((norm, NORMS, "norm"), (nonlinearity, NONLINEARITIES, "nonlinearity")):
-        if given not in known:
-            raise ValueError(f"{what}: expected one of {list(known)}, got {given!r}")
+    _check("norm", norm, NORMS)
+    _check("nonlinearity", nonlinearity, NONLINEARITIES)
+    if norm in (NEVER_IMAGES if images else IMAGES_ONLY):
+        raise ValueError(f"norm: {norm!r} has no meaning {'in' if images else 'outside'} a convolutional network")
     make = NORMS[norm]
-    return [*([make(width, images, noise)] if make else []), NONLINEARITIES[nonlinearity]()]
+    after = [*([make(width, images, noise)] if make else []), NONLINEARITIES[nonlinearity]()]
+    return after if placement == "before" else after[::-1]
+
+
+def _check(what: str, given: str, known: Collection[str]) -> None:
+    if given not in known:
+        raise ValueError(f"{what}: expected one of {list(known)}, got {given!r}")
 
 
 @torch.no_grad()

@@ -1,4 +1,7 @@
-"""BN's relatives in Santurkar et al. 2018: normalisation by an average lp norm, and BN made unstable by noise."""
+"""BN's relatives: the average lp norms and the noisy BN of Santurkar et al. 2018, and what stands where a norm stands.
+
+Layer, group, instance and RMS normalisation are torch's own layers.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -219,3 +222,87 @@ class PersistentNoisyBatchNorm1d(NoisyBatchNorm1d):
         mean, var = batch_statistics(clean)
         other = scale_and_shift((other - mean) * torch.rsqrt(var + self.eps), self.weight, self.bias)
         return torch.cat([BatchNorm1d.forward(self, clean), self.noise(other)])
+
+
+class PartialNorm(nn.Module):
+    """BN with some of its parts only, over the batch of (N, C, ...).
+
+    `centre` takes the mean off, `scale` divides by the standard deviation (1/m, about the mean in either case). `held`
+    names the statistics, "mean" or "var", that are constants in the backward pass; the forward pass is the same.
+
+    >>> x = torch.tensor([[1.0], [3.0]])
+    >>> PartialNorm(1, scale=False)(x).ravel().tolist(), PartialNorm(1, centre=False, eps=0)(x).ravel().tolist()
+    ([-1.0, 1.0], [1.0, 3.0])
+    >>> bool(torch.allclose(PartialNorm(1)(x), BatchNorm1d(1)(x)))
+    True
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        centre: bool = True,
+        scale: bool = True,
+        held: Sequence[str] = (),
+        affine: bool = True,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+    ):
+        super().__init__()
+        self.centre, self.scale, self.held = centre, scale, tuple(held)
+        self.affine, self.eps, self.momentum = affine, eps, momentum
+        if affine:
+            self.weight, self.bias = nn.Parameter(torch.ones(num_features)), nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return values of the shape of `x` (N, C, ...)."""
+        mean, var = self.running_mean, self.running_var
+        if self.training:
+            mean, var = batch_statistics(x)
+            m = x.numel() / len(mean)
+            self.running_mean.lerp_(mean.detach(), self.momentum)
+            self.running_var.lerp_(var.detach() * m / (m - 1), self.momentum)
+            mean = mean.detach() if "mean" in self.held else mean
+            var = var.detach() if "var" in self.held else var
+        units = (1, -1, *[1] * (x.dim() - 2))
+        y = x - mean.view(units) if self.centre else x
+        y = y * torch.rsqrt(var + self.eps).view(units) if self.scale else y
+        return scale_and_shift(y, self.weight, self.bias) if self.affine else y
+
+
+class DyT(nn.Module):
+    """Dynamic tanh, gamma * tanh(alpha x) + beta, with one alpha for the layer (Zhu et al. 2025, section 4).
+
+    It stands where a norm stands, and asks neither the batch nor the example for a statistic. `x` is (N, C, ...).
+
+    >>> DyT(1, alpha=1.0)(torch.tensor([[0.5], [100.0]])).ravel().tolist()
+    [0.46211716532707214, 1.0]
+    """
+
+    def __init__(self, num_features: int, alpha: float = 0.5):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.tensor(alpha))
+        self.weight, self.bias = nn.Parameter(torch.ones(num_features)), nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return values of the shape of `x`."""
+        return scale_and_shift(torch.tanh(self.alpha * x), self.weight, self.bias)
+
+
+class SkipInit(nn.Module):
+    """One learned factor, at first 0, at the end of a residual block: the block begins as the identity.
+
+    De & Smith 2020, section 4; `x` has any shape.
+
+    >>> SkipInit()(torch.ones(2)).tolist()
+    [0.0, 0.0]
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x` times the factor."""
+        return self.factor * x

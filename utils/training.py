@@ -19,7 +19,7 @@ from torch.optim.sgd import sgd
 from utils.cache import cached
 from utils.data import Split, digits, fashion_mnist, standardized
 from utils.ensemble import Alone, Ensemble
-from utils.networks import mlp, vgg
+from utils.networks import mlp, residual_mlp, vgg
 from utils.norms import PAPER_DEFAULTS, Recipe
 from utils.progress import progress_range
 from utils.seeds import first_seed, run_count, torch_rng
@@ -78,7 +78,10 @@ class Settings:
     optimizer: str = "sgd"  # or "adam", with torch's defaults but for the rate
     lr: float = 0.1
     momentum: float = 0.0  # of SGD
+    weight_decay: float = 0.0  # of all parameters: the gradient of half their squared length, times this, is added
     batch_size: int = 60  # 0 for all data at once
+    micro_batch: int = 0  # forward so many examples at a time, and take the mean of their gradients; 0 for all
+    classes_per_batch: int = 0  # draw each batch from so many classes, chosen anew; 0 for all
     steps: int = 600
     n_evals: int = 25  # how often the test data, gamma and beta are looked at
     data: str = "digits"  # one of TASKS
@@ -86,12 +89,16 @@ class Settings:
     examples: int = 0  # train on so many only, chosen by the seed; 0 for all
     validation: bool = False  # train without one in five, and test on these: the way to choose a rate
     dropout: float = 0.0
+    dropout_before_norm: bool = False
+    placement: str = "before"  # where the norm stands: before the nonlinearity, or "after" it
+    skips: bool = False  # a residual network
+    fixed_lengths: bool = False  # give the weights of each hidden unit their first length again after each step
     noise: Recipe = PAPER_DEFAULTS  # of the noisy norms
     noise_on: str = "all layers"  # or "the last"
 
     @torch.inference_mode(False)  # it may be stored, and trained later
     def network(self, seed: int) -> nn.Sequential:
-        """Build the untrained network of this seed: a VGG for images, else a fully connected one.
+        """Build the untrained network of this seed: a VGG for images, else a fully connected one; or one with skips.
 
         >>> len(Settings(depth=2).network(seed=0))
         5
@@ -100,7 +107,10 @@ class Settings:
         if task.images:
             return vgg(self.depth, self.width, self.norm, self.nonlinearity, self.init, rng, self.noise)
         sizes = [task.inputs, *[self.width] * self.depth, task.outputs]
-        return mlp(sizes, self.norm, self.nonlinearity, self.init, rng, self.dropout, self.noise, self.noise_on)
+        common = (sizes, self.norm, self.nonlinearity, self.init, rng)
+        if self.skips:
+            return residual_mlp(*common)
+        return mlp(*common, self.dropout, self.noise, self.noise_on, self.placement, self.dropout_before_norm)
 
     @torch.inference_mode(False)
     def task(self, seed: int = 0) -> Split:
@@ -256,27 +266,57 @@ def updates(settings: Settings, seed: int) -> Iterator[Update]:
     net, task, rng = settings.network(seed), settings.task(seed), torch_rng(seed)
     parameters = list(net.parameters())
     optimizer = Optimizer(settings, parameters)
-    x, y = _draw(task, settings.batch_size, rng)
+    restore = lengths_of([net]) if settings.fixed_lengths else lambda: None
+    x, y = _draw(task, settings, rng)
     yield Update(0, net, 0.0, 0.0, (x, y))
     for step in progress_range(settings.steps):
-        scores = net(x)
+        scores = torch.cat([net(part) for part in x.split(settings.micro_batch or len(x))])
         loss = settings.loss(scores, y)
         net.zero_grad()
         loss.backward()
         optimizer.step([parameter.grad for parameter in parameters])
+        restore()
         accuracy = _share_right(scores, y).item()
-        x, y = _draw(task, settings.batch_size, rng)
+        x, y = _draw(task, settings, rng)
         yield Update(step + 1, net, loss.item(), accuracy, (x, y))
         if not loss.isfinite():
             return
 
 
-def _draw(task: Split, batch_size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def _draw(task: Split, settings: Settings, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """The next mini-batch of the training data, drawn with replacement; all of them where its size is 0."""
-    if not batch_size:
-        return task.x_train, task.y_train
-    batch = torch.randint(len(task.x_train), (batch_size,), generator=rng)
-    return task.x_train[batch], task.y_train[batch]
+    x, y, size = task.x_train, task.y_train, settings.batch_size
+    if not size:
+        return x, y
+    if settings.classes_per_batch:
+        chosen = torch.randperm(int(y.max()) + 1, generator=rng)[: settings.classes_per_batch]
+        among = torch.isin(y, chosen).nonzero().flatten()
+        batch = among[torch.randint(len(among), (size,), generator=rng)]
+    else:
+        batch = torch.randint(len(x), (size,), generator=rng)
+    return x[batch], y[batch]
+
+
+@torch.no_grad()
+def lengths_of(nets: Sequence[nn.Sequential]) -> Callable[[], None]:
+    """Remember how long the weights of each hidden unit are; what is returned gives them that length again.
+
+    >>> net = Settings(depth=1).network(seed=0)
+    >>> restore = lengths_of([net])
+    >>> before = net[0].weight.detach().clone()
+    >>> _ = net[0].weight.data.mul_(3), restore()
+    >>> torch.allclose(net[0].weight, before)
+    True
+    """
+    weights = [layer.weight for net in nets for layer in net if isinstance(layer, nn.Linear) and layer is not net[-1]]
+    lengths = [weight.norm(dim=1, keepdim=True).clone() for weight in weights]
+
+    @torch.no_grad()
+    def restore() -> None:
+        for weight, length in zip(weights, lengths, strict=True):
+            weight.mul_(length / weight.norm(dim=1, keepdim=True))
+
+    return restore
 
 
 class Optimizer:
@@ -302,7 +342,12 @@ class Optimizer:
     @torch.no_grad()
     def step(self, gradients: list[Tensor]) -> None:
         """Move the parameters by one step."""
-        common = {"lr": self.settings.lr, "weight_decay": 0.0, "maximize": False, "foreach": False}
+        common = {
+            "lr": self.settings.lr,
+            "weight_decay": self.settings.weight_decay,
+            "maximize": False,
+            "foreach": False,
+        }
         if self.settings.optimizer == "sgd":
             how = {"momentum": self.settings.momentum, "dampening": 0.0, "nesterov": False, **common}
             sgd(self.parameters, gradients, self.velocities, **how)
@@ -348,18 +393,20 @@ def updates_together(settings: Settings, seeds: int) -> Iterator[Moment]:
     optimizer, rngs = Optimizer(settings, [ensemble.flat]), [torch_rng(seed) for seed in range(seeds)]
 
     def draw() -> tuple[Tensor, Tensor]:
-        pairs = [_draw(task, settings.batch_size, rng) for task, rng in zip(tasks, rngs, strict=True)]
+        pairs = [_draw(task, settings, rng) for task, rng in zip(tasks, rngs, strict=True)]
         return tuple(torch.stack(each) for each in zip(*pairs, strict=True))
 
+    restore = lengths_of(ensemble.nets) if settings.fixed_lengths else lambda: None
     x, y = draw()
     yield Moment(0, ensemble, np.zeros(seeds), np.zeros(seeds), (x, y))
     alive = np.ones(seeds, dtype=bool)
     for step in progress_range(settings.steps):
-        scores = ensemble.forward(x)
+        scores = torch.cat([ensemble.forward(part) for part in x.split(settings.micro_batch or x.shape[1], 1)], 1)
         losses = settings.losses(scores, y)
         ensemble.gradient.zero_()
         losses.sum().backward()
         optimizer.step([ensemble.gradient])
+        restore()
         accuracy, loss = (each.detach().double().numpy() for each in (_share_right(scores, y), losses))
         loss = np.where(alive, loss, np.nan)
         x, y = draw()

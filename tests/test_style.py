@@ -92,7 +92,12 @@ def test_every_ink_is_legible_on_its_paper(colour):
 def test_arms_differ_without_colour():
     n_evals = [str(arm.dashes) for arm in ARMS.values()]
     assert len(set(n_evals)) == len(n_evals)
-    assert len({arm.colour for arm in ARMS.values()}) == len(ARMS)
+
+
+def test_arms_that_stand_together_differ_in_colour():
+    assert {arm for family in style.FAMILIES for arm in family} == set(ARMS)
+    for family in style.FAMILIES:
+        assert len({ARMS[arm].colour for arm in family}) == len(family)
 
 
 def test_a_drawing_is_as_large_as_it_says_and_keeps_its_margins():
@@ -136,7 +141,7 @@ def test_per_cents_logarithms_and_steps_read_as_a_reader_expects():
     assert not ax.xaxis.get_minorticklocs().size
 
 
-@pytest.mark.parametrize("arms", [("plain", "bn"), tuple(ARMS)])
+@pytest.mark.parametrize("arms", [("plain", "bn"), *style.FAMILIES])
 def test_names_at_the_ends_of_lines_stand_apart_and_inside_the_figure(arms):
     fig, (ax,) = figure("one")
     ax.set(ylim=(0, 1))
@@ -159,10 +164,11 @@ def test_a_row_of_dots_has_one_for_each_seed_and_one_for_their_mean():
 
 def test_a_key_names_every_arm_in_its_colour():
     fig, (ax,) = figure("one")
-    style.key(ax, list(ARMS))
+    family = max(style.FAMILIES, key=len)
+    style.key(ax, family)
     render(fig)
-    assert [text.get_text() for text in ax.texts] == [arm.label for arm in ARMS.values()]
-    assert [text.get_color() for text in ax.texts] == [arm.colour for arm in ARMS.values()]
+    assert [text.get_text() for text in ax.texts] == [ARMS[arm].label for arm in family]
+    assert [text.get_color() for text in ax.texts] == [ARMS[arm].colour for arm in family]
     assert not overlaps(ax.texts, fig)
 
 

@@ -53,6 +53,31 @@ ARMS = {
     "linf": Arm("l∞", "#a3364e", (0, (2, 2))),
     "bn, re-estimated": Arm("BN, re-estimated", "#b8127d", (0, (5, 1, 1, 1, 1, 1))),
 }
+# These borrow a colour from an arm that no figure shows beside them (`FAMILIES`).
+ARMS |= {
+    "layer": Arm("layer norm", ARMS["l1"].colour, (0, (4, 1, 1, 1))),
+    "group": Arm("group norm", ARMS["l2"].colour, (0, (9, 2))),
+    "instance": Arm("instance norm", ARMS["bn, re-estimated"].colour, (0, (2, 1))),
+    "rms": Arm("RMS norm", ARMS["linf"].colour, (0, (1, 0.8, 3, 0.8))),
+    "dyt": Arm("DyT", ARMS["noisy plain"].colour, (0, (1, 1))),
+    "bn, zero gamma": Arm("BN, γ = 0 at first", ARMS["bn, no scale and shift"].colour, (0, (4, 1.4))),
+    "skipinit": Arm("SkipInit", ARMS["noisy"].colour, (0, (7, 1, 1, 1))),
+    "centre": Arm("centred only", ARMS["bn, no scale and shift"].colour, (0, (5, 1.2, 1, 1.2))),
+    "scale": Arm("scaled only", ARMS["noisy"].colour, (0, (2.4, 1.2))),
+    "centre, rms": Arm("centred, RMS", ARMS["l2"].colour, (0, (6, 1))),
+    "bn, mean held": Arm("mean held", ARMS["noisy"].colour, (0, (3.5, 1.5))),
+    "bn, variance held": Arm("variance held", ARMS["bn, no scale and shift"].colour, (0, (1.6, 1.6))),
+    "bn, both held": Arm("both held", ARMS["noisy plain"].colour, (0, (5, 2.5))),
+    "bn, after": Arm("BN after", ARMS["bn, no scale and shift"].colour, (0, (8, 1, 2, 1))),
+}
+FAMILIES = (
+    ("plain", "bn", "bn, no scale and shift", "bn, re-estimated"),
+    ("plain", "bn", "noisy", "noisy plain", "l1", "l2", "linf"),
+    ("plain", "bn", "layer", "group", "instance", "rms", "dyt", "bn, after"),
+    ("plain", "bn", "bn, zero gamma", "skipinit", "layer"),
+    ("plain", "bn", "centre", "scale", "centre, rms", "layer", "rms"),
+    ("plain", "bn", "bn, mean held", "bn, variance held", "bn, both held"),
+)
 
 # The Okabe-Ito hues, darkened for white paper (left) and lightened for dark (right).
 DARK = {

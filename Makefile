@@ -22,8 +22,6 @@ CPU_INDEX := $(shell sed -n 's/^--extra-index-url //p' binder/requirements.txt)
 NEWS := @jupyterlab/apputils-extension:announcements # no pop-up asks whether to fetch news
 ANSWERS := import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=3)
 
-ARCHIVE := batch-normalization-examined
-
 .PHONY: book test kinds claims browser lab serve zip bench fmt pins clean clean-runs
 .DELETE_ON_ERROR:
 
@@ -81,6 +79,8 @@ lab: $(INSTALLED)
 serve: book
 	@echo "http://localhost:$(PORT)/"
 	@$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 $(PORT)
+
+ARCHIVE := batch-normalization-examined
 
 zip: book
 	$(BIN)/python -m utils.claims --csv _build/html/claims.csv

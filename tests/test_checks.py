@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from utils.checks import check_backward, check_effective_smoothness, check_normalize, check_weights
+from utils.checks.covariate_shift import check_weights
+from utils.checks.gradient import check_backward
+from utils.checks.normalise import check_normalize
+from utils.checks.smoothness import check_effective_smoothness
 
 
 def weights(x, d):

@@ -1,4 +1,4 @@
-"""The evidence of "Normalise a batch", against what is written out by hand."""
+"""The evidence of "Normalisation", against what is written out by hand."""
 
 import numpy as np
 import pytest

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from utils.experiments import scale_and_shift as experiment
-from utils.experiments.scale_and_shift import WATCHED, running_statistic, watch_statistics
-from utils.training import Settings, train_seeds, updates, updates_together
+from utils.figures import scale_and_shift as figures
+from utils.training import Settings, train_seeds
 
 SMALL = Settings("bn", depth=2, width=20, lr=0.5, steps=30)
 
@@ -20,42 +20,6 @@ def test_a_straight_line_is_fitted_as_by_hand():
     assert np.allclose(line.out, out)
     assert line.explained == pytest.approx(np.corrcoef(z, out)[0, 1] ** 2)
     assert line.slope == pytest.approx(np.cov(z, out)[0, 1] / np.var(z, ddof=1))
-
-
-def test_watched_statistics_are_those_that_the_layer_runs_on():
-    watched = watch_statistics.func(SMALL, 2)[1]
-    *_, last = updates_together(SMALL, 2)
-    norm = [module for module in last.of(1).net if hasattr(module, "running_mean")][1]
-    for statistic, kept in (("mean", norm.running_mean), ("variance", norm.running_var)):
-        now = running_statistic(watched, statistic, momentum=0.1)
-        assert now.running[-1, 1] == pytest.approx(kept[:5].numpy(), rel=1e-3, abs=1e-5)
-    assert watched.batch_mean.shape == (30, 2, 5)
-    assert watched.mean.shape == (6, 2, 5)
-
-
-def test_the_whole_data_are_looked_at_with_the_weights_of_the_moment():
-    watched = watch_statistics.func(SMALL, 1)[0]
-    for update in updates(SMALL, 0):
-        if update.step == 10:
-            y = update.net[0](SMALL.task().x_train)[:, :5].detach()
-    assert watched.eval_steps[2] == 10
-    assert watched.mean[2, 0] == pytest.approx(y.mean(0).numpy(), abs=1e-3)
-    assert watched.var[2, 0] == pytest.approx(y.var(0, correction=0).numpy(), rel=1e-2)
-
-
-def test_an_error_is_judged_where_the_truth_is_known_and_only_late():
-    steps = np.arange(40.0)[:, None, None]
-    late = np.array([0, 20, 35])
-    now = experiment.Running(steps, steps + 2, late, steps[late])
-    assert now.error(now.running).tolist() == [[2.0]]
-    now.running[0] = 99
-    assert now.error(now.running).tolist() == [[2.0]]
-
-
-def test_what_is_unknown_is_refused():
-    (watched,) = watch_statistics(replace(WATCHED, steps=6), seeds=1)
-    with pytest.raises(ValueError, match="statistic: expected 'mean' or 'variance', got 'median'"):
-        running_statistic(watched, "median", momentum=0.1)
 
 
 def test_a_run_that_diverged_has_an_infinite_loss():
@@ -78,7 +42,21 @@ def test_rates_are_chosen_on_images_set_aside(monkeypatch):
     assert {key: (settings.norm, settings.lr) for key, settings in asked.items()} == {key: key for key in asked}
 
 
-def test_the_identity_and_folding_are_exact_and_a_wrong_fold_is_not():
+def test_the_identity_is_exact_for_any_epsilon():
     assert experiment.identity_errors(seeds=2).max() < 1e-12
-    assert experiment.folding_errors(seeds=2).max() < 1e-12
     assert experiment.identity_errors(seeds=2, eps=1.0).max() < 1e-12
+
+
+def test_questions_are_answered_as_their_mathematics_says():
+    x = torch.tensor([[1.0], [5.0]]).double()  # mean 3, variance 4
+    x_hat = (x - 3) / 2
+    gamma, beta = figures.quiz_back.choices[figures.quiz_back.answer[0][0]].replace("γ = ", "").split(", β = ")
+    assert torch.equal(float(gamma) * x_hat + float(beta), x)
+    assert (
+        figures.quiz_parameters.answer[0] == [sum(each.numel() for each in torch.nn.BatchNorm1d(100).parameters())] * 2
+    )
+    norm, leaf = torch.nn.BatchNorm1d(1).double(), x.clone().requires_grad_()
+    torch.nn.init.zeros_(norm.weight)
+    norm(leaf).backward(x)
+    assert leaf.grad.abs().max() == 0 != norm.weight.grad.item()
+    assert "γ may grow again" in figures.quiz_zero.verdict

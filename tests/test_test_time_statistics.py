@@ -154,3 +154,49 @@ def test_a_claim_about_light_fails_where_statistics_stay_stale(monkeypatch):
     monkeypatch.setattr(test_time, "accuracy_in_light", nothing_new)
     assert max(np.mean(each) for each in claim.evidence().values()) > 0.1
     assert {len(each) for each in claim.evidence().values()} == {SEEDS}
+
+
+# --- entropy minimisation ---------------------------------------------------------------------------------------------
+
+
+def test_entropy_is_that_of_the_probabilities():
+    scores = torch.randn(3, 7, 10, generator=torch.Generator().manual_seed(0))
+    by_torch = torch.distributions.Categorical(logits=scores).entropy().mean(-1)
+    assert_close(test_time.entropy(scores), by_torch)
+
+
+def test_a_stream_goes_through_all_digits_before_any_comes_twice():
+    labels = digits().y_test.numpy()
+    stream = test_time._stream(labels, 60, 10, np.random.default_rng(0)).numpy()
+    assert stream.shape == (test_time.TENT_STEPS, 60)
+    assert sorted(stream[:6].ravel()) == list(range(360))
+    one_class = test_time._stream(labels, 30, 1, np.random.default_rng(0)).numpy()
+    assert all(len(set(labels[batch])) == 1 for batch in one_class)
+
+
+def test_adapting_is_what_one_network_would_do_alone(monkeypatch):
+    """With torch's own Adam on γ and β, one network after the other, by the statistics of each batch."""
+    monkeypatch.setattr(test_time, "TENT_STEPS", 4)
+    found = test_time.adapted.func("60, mixed", 0.05, 2)
+    for seed in range(2):
+        net = copy.deepcopy(test_time._networks("standardized", 2)["bn"][seed]).train()
+        untouched = [layer.weight.clone() for layer in net if isinstance(layer, torch.nn.Linear)]
+        x = test_time.standardized_as_in_training(test_time.corrupted(digits().x_test, "noise", seed))
+        batches = test_time._stream(digits().y_test.numpy(), 60, 10, test_time.numpy_rng(seed))
+        learned = [p for layer in net if hasattr(layer, "running_mean") for p in layer.parameters()]
+        adam = torch.optim.Adam(learned, lr=0.05)
+        for batch in batches:
+            adam.zero_grad()
+            test_time.entropy(net(x[batch])).backward()
+            adam.step()
+        right = [(net(x[batch]).argmax(1) == digits().y_test[batch]).float().mean().item() for batch in batches]
+        assert found["noise"].after[seed] == pytest.approx(np.mean(right), abs=0.01)
+        for before, layer in zip(untouched, [each for each in net if isinstance(each, torch.nn.Linear)], strict=True):
+            assert torch.equal(before, layer.weight)
+
+
+def test_without_a_step_nothing_is_added():
+    found = test_time.adapted.func("8, mixed", 0.0, 2)
+    assert all(not each.points.any() for each in found.values())
+    with pytest.raises(ValueError, match="company"):
+        test_time.adapted.func("friends")

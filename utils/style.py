@@ -246,7 +246,7 @@ def draw_arms(ax: Axes, x: ArrayLike, curves: Mapping[str | Arm, ArrayLike], gap
 
 def make_room(fig: Figure, *names: str) -> None:
     """Make the right margin wide enough for these names beside the last panel."""
-    fig.subplots_adjust(right=1 - (0.16 + 0.09 * max(map(len, names))) / WIDTH)
+    fig.subplots_adjust(right=1 - (0.18 + 0.092 * max(map(len, names))) / WIDTH)
 
 
 def dot_row(ax: Axes, place: float, arm: str | Arm, values: ArrayLike, marker: str = "o") -> None:

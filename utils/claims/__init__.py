@@ -25,17 +25,27 @@ from utils.progress import track
 CHAPTERS = (
     "intro",
     "covariate_shift",
-    "test_time_statistics",
     "internal_covariate_shift",
     "two_meanings",
     "normalise",
     "scale_and_shift",
+    "gradient",
+    "evaluation",
+    "convolutions",
     "what_batchnorm_buys",
     "scale_invariance",
+    "relatives",
+    "placement",
     "noise_on_purpose",
     "smoothness",
     "theorem_lab",
+    "interventions",
+    "mechanisms",
     "what_can_be_said",
+    "failure_lab",
+    "test_time_statistics",
+    "conventions",
+    "spot_the_bug",
 )
 
 

@@ -406,6 +406,15 @@ def retained_at(lr: float, strength: float = 1.0) -> np.ndarray | None:
     return retained_gain(*(area(race[norm]) for norm in ("plain", "bn", "noisy")))
 
 
+def retained_third(share: float) -> int:
+    """Whether a share of BN's gain is near nothing (0), near all of it (2), or between (1).
+
+    >>> [retained_third(share) for share in (0.2, 0.5, 0.8)]
+    [0, 1, 2]
+    """
+    return int(np.digitize(share, (1 / 3, 0.6)))
+
+
 def retained_with(recipes: Mapping[str, Recipe]) -> dict[str, dict[str, np.ndarray | None]]:
     """What :func:`retained_gain` says of the curves of :func:`race_with`.
 

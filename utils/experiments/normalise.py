@@ -1,4 +1,4 @@
-"""What the chapter "Normalise a batch" looks at: the values of a hidden layer of plain networks, and their batches."""
+"""What the chapter "Normalisation" looks at: the values of a hidden layer of plain networks, and their batches."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -36,6 +36,15 @@ def layer_values(nonlinearity: str = "ReLU", layer: int = 2, is_trained: bool = 
     settings = NETWORKS[nonlinearity]
     net = trained(settings) if is_trained else settings.network(seed=0)
     return preactivations(net, settings.task().x_train)[layer - 1].double()
+
+
+def small_batch(examples: int = 6, units: int = 4) -> Tensor:
+    """The first examples and units of the second layer of the ReLU network: (N, C), in float64.
+
+    >>> small_batch().shape
+    torch.Size([6, 4])
+    """
+    return layer_values()[:examples, :units]
 
 
 # --- a batch is a guess -----------------------------------------------------------------------------------------------
@@ -110,29 +119,6 @@ def largest_off_one(seeds: int = SEEDS) -> np.ndarray:
     True
     """
     return np.array([(normalize(x[:2], eps=0).abs() - 1).abs().max().item() for x in _values_of_seeds(seeds)])
-
-
-# --- who shares a mean -----------------------------------------------------------------------------------------------
-
-
-def small_batch(examples: int = 6, units: int = 4) -> Tensor:
-    """The first examples and units of the second layer of the ReLU network: (N, C), in float64.
-
-    >>> small_batch().shape
-    torch.Size([6, 4])
-    """
-    return layer_values()[:examples, :units]
-
-
-def feature_maps(examples: int = 3, channels: int = 4) -> Tensor:
-    """What an untrained convolution makes of the first clothes: (N, C, H, W).
-
-    >>> feature_maps().shape
-    torch.Size([3, 4, 14, 14])
-    """
-    settings = Settings(data="fashion", depth=1, width=channels)
-    with torch.no_grad():
-        return settings.network(seed=0)[0](settings.task().x_train[:examples])
 
 
 # --- what is thrown away ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the chapter "Scale and shift" measures: the straight part of a sigmoid, gamma and beta, running statistics."""
+"""What the chapter "Scale and shift" measures: the straight part of a sigmoid, and gamma and beta."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,13 +9,10 @@ import numpy as np
 import torch
 from scipy.special import expit
 from torch import Tensor
-from torch.nn import functional as F
 
 from utils.batchnorm import normalize, scale_and_shift
-from utils.cache import cached
 from utils.networks import preactivations
-from utils.observe import Layer, observe, trace
-from utils.training import SEEDS, Run, Settings, Update, train_all, train_seeds, trained, trained_seeds
+from utils.training import SEEDS, Run, Settings, train_all, train_seeds, trained, trained_seeds
 
 PLAIN = Settings(lr=1.0, steps=400)  # three layers of sigmoids, whose values are normalised afterwards
 STEPS = 300
@@ -30,9 +27,6 @@ CHOOSING = {"validation": True, "steps": 150, "n_evals": 16}
 SEEDS_TO_CHOOSE = 3
 LEARNED = {name: replace(NETWORKS[f"{name}, 3 layers"], norm="bn", lr=1.0) for name in ("sigmoid", "ReLU")}
 LAST = 50  # batches, over which a training loss is averaged
-WATCHED = Settings("bn", lr=1.0, steps=200)
-EVERY = 5  # updates, after which all training data are looked at
-SETTLED = 20  # updates, before which running statistics are not judged
 
 
 # --- the straight part ------------------------------------------------------------------------------------------------
@@ -83,7 +77,7 @@ def shares_not_straight(seeds: int = SEEDS) -> dict[str, np.ndarray]:
     return {f"layer {i + 1}": each for i, each in enumerate(np.array(rows).T)}
 
 
-# --- the identity, in training and folded -----------------------------------------------------------------------------
+# --- the identity -----------------------------------------------------------------------------------------------------
 
 
 def identity_errors(seeds: int = SEEDS, eps: float = 1e-5) -> np.ndarray:
@@ -97,24 +91,6 @@ def identity_errors(seeds: int = SEEDS, eps: float = 1e-5) -> np.ndarray:
         x = preactivations(PLAIN.network(seed), images)[1].double()
         gamma, beta = torch.sqrt(x.var(0, correction=0) + eps), x.mean(0)
         found.append((scale_and_shift(normalize(x, eps), gamma, beta) - x).abs().max().item())
-    return np.array(found)
-
-
-def folding_errors(seeds: int = SEEDS) -> np.ndarray:
-    """How far a layer with BN folded into its weights is from the two layers in evaluation, at most, (seeds,).
-
-    In float64, for the first layer of a network that has seen one batch (Ioffe & Szegedy 2015, Algorithm 2).
-
-    >>> bool(folding_errors(seeds=2).max() < 1e-12)
-    True
-    """
-    found, images = [], WATCHED.task().x_train.double()
-    for seed in range(seeds):
-        linear, norm, *_ = WATCHED.network(seed).double()
-        norm(linear(images[:60]))
-        factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        folded = F.linear(images, factor[:, None] * linear.weight, norm.bias - factor * norm.running_mean)
-        found.append((folded - norm.eval()(linear(images))).abs().max().item())
     return np.array(found)
 
 
@@ -159,7 +135,7 @@ class Outcome(NamedTuple):
 def outcomes(runs: Mapping[str, list[Run]]) -> dict[str, Outcome]:
     """The final training loss and test accuracy of every arm.
 
-    >>> outcomes(train_all({"bn": replace(WATCHED, steps=2)}, seeds=3))["bn"].loss.shape
+    >>> outcomes(train_all({"bn": replace(LEARNED["ReLU"], steps=2)}, seeds=3))["bn"].loss.shape
     (3,)
     """
     return {
@@ -174,7 +150,7 @@ def outcomes(runs: Mapping[str, list[Run]]) -> dict[str, Outcome]:
 def loss_curves(runs: list[Run]) -> np.ndarray:
     """The loss of every mini-batch, (seeds, steps); where a run diverged, infinity to its end.
 
-    >>> loss_curves(train_seeds(replace(WATCHED, steps=2), seeds=3)).shape
+    >>> loss_curves(train_seeds(replace(LEARNED["ReLU"], steps=2), seeds=3)).shape
     (3, 2)
     """
     steps = max(len(run.loss) for run in runs)
@@ -229,7 +205,7 @@ def learned(nonlinearity: str) -> list[Run]:
 def mean_gammas(runs: list[Run]) -> np.ndarray:
     """The mean gamma of every hidden layer after training, (seeds, layers).
 
-    >>> mean_gammas(train_seeds(replace(WATCHED, steps=2), seeds=3)).shape
+    >>> mean_gammas(train_seeds(replace(LEARNED["ReLU"], steps=2), seeds=3)).shape
     (3, 3)
     """
     return np.array([[gamma[-1].mean() for gamma in run.gamma] for run in runs])
@@ -243,90 +219,3 @@ def last_gamma_over_others() -> np.ndarray:
     """
     sigmoid, relu = (mean_gammas(learned(name)) for name in ("sigmoid", "ReLU"))
     return sigmoid[:, -1] / np.concatenate([sigmoid[:, :-1], relu], 1).max(1)
-
-
-# --- running statistics -----------------------------------------------------------------------------------------------
-
-
-class Watched(NamedTuple):
-    """Means and biased variances of a layer's first units before updates; the axes are steps, layers, units."""
-
-    batch_mean: np.ndarray  # in the mini-batch, before every update
-    batch_var: np.ndarray
-    eval_steps: np.ndarray  # (evals,) the updates before which all training data were looked at
-    mean: np.ndarray  # in all training data, (evals, layers, units)
-    var: np.ndarray
-
-
-@cached
-def watch_statistics(settings: Settings, seeds: int = SEEDS, units: int = 5, every: int = EVERY) -> list[Watched]:
-    """Train normalised networks and watch what their layers normalise: for each seed, step by step.
-
-    >>> (watched,) = watch_statistics(replace(WATCHED, steps=6), seeds=1)
-    >>> watched.batch_mean.shape, watched.mean.shape, watched.eval_steps.tolist()
-    ((6, 3, 5), (2, 3, 5), [0, 5])
-    """
-
-    def moments(layers: list[Layer]) -> tuple[np.ndarray, np.ndarray]:
-        values = torch.stack([layer.preactivation[:, :units] for layer in layers])
-        return values.mean(1).numpy(), values.var(1, correction=0).numpy()
-
-    def measure(update: Update) -> tuple[np.ndarray, ...]:
-        batch = moments(trace(update.net, update.batch[0])[0])
-        if update.step % every:
-            return *batch, *np.full_like(batch, np.nan)
-        return *batch, *moments(trace(update.net, settings.task().x_train)[0])
-
-    seen = observe(settings, seeds, range(settings.steps), measure)
-    return [
-        Watched(batch_mean, batch_var, step[::every], mean[::every], var[::every])
-        for step, batch_mean, batch_var, mean, var in seen
-    ]
-
-
-class Running(NamedTuple):
-    """A running statistic, the statistic of each mini-batch and that of all data; the axes are steps, layers, units."""
-
-    batch: np.ndarray
-    running: np.ndarray  # after each batch
-    eval_steps: np.ndarray
-    whole: np.ndarray  # (evals, layers, units)
-
-    def error(self, values: np.ndarray) -> np.ndarray:
-        """How far `values` (steps, ...) are from the whole data's, the mean over the later part: (layers, units)."""
-        late = self.eval_steps >= SETTLED
-        return np.abs(values[self.eval_steps[late]] - self.whole[late]).mean(0)
-
-
-def running_statistic(watched: Watched, statistic: str, momentum: float, m: int = WATCHED.batch_size) -> Running:
-    """Follow the "mean" or the "variance" (unbiased) with a momentum in PyTorch's sense, the weight of the new value.
-
-    >>> (watched,) = watch_statistics(replace(WATCHED, steps=6), seeds=1)
-    >>> now = running_statistic(watched, "mean", momentum=1.0)
-    >>> bool((now.running == now.batch).all())
-    True
-
-    Raises ValueError for another statistic.
-    """
-    if statistic not in ("mean", "variance"):
-        raise ValueError(f"statistic: expected 'mean' or 'variance', got {statistic!r}")
-    is_mean = statistic == "mean"
-    batch = watched.batch_mean if is_mean else watched.batch_var * m / (m - 1)
-    running, value = [], np.full_like(batch[0], 0.0 if is_mean else 1.0)
-    for each in batch:
-        value = (1 - momentum) * value + momentum * each
-        running.append(value)
-    return Running(batch, np.array(running), watched.eval_steps, watched.mean if is_mean else watched.var)
-
-
-def errors_against(momentum: float, other: float, layer: int, statistic: str = "mean") -> np.ndarray:
-    """The error of a running statistic over that with another momentum, the mean over five units, (seeds,).
-
-    >>> bool(errors_against(0.01, 0.1, layer=3).mean() > 1)
-    True
-    """
-    rows = []
-    for watched in watch_statistics(WATCHED):
-        pair = [running_statistic(watched, statistic, each) for each in (momentum, other)]
-        rows.append(np.divide(*(each.error(each.running)[layer - 1].mean() for each in pair)))
-    return np.array(rows)

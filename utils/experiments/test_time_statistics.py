@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ from torch.nn import functional as F
 from utils.batchnorm import batch_norm, batch_statistics
 from utils.cache import cached
 from utils.data import Split, digits, standardized
+from utils.ensemble import Ensemble
 from utils.progress import progress_range
 from utils.seeds import numpy_rng, torch_rng
-from utils.training import SEEDS, Settings, trained_seeds
+from utils.training import SEEDS, Optimizer, Settings, one_thread, trained_seeds, with_gradients
 
 NETWORKS = {norm: Settings(norm, nonlinearity="relu", init="he", lr=0.1, steps=400) for norm in ("plain", "bn")}
 ARMS = (*NETWORKS, "bn, re-estimated")
@@ -44,6 +46,10 @@ NOISE = 0.3  # standard deviation, in pixels' units
 BATCH_SIZES = (2, 4, 8, 16, 32)
 BATCHES = 50  # of each size and seed
 FEWEST = 35  # test digits in a class
+ADAPTED = ("brighter", "blurred", "noise")  # the changes that entropy minimisation is tried on
+COMPANIES = {"60, mixed": (60, 10), "8, mixed": (8, 10), "30 of one class": (30, 1)}  # a batch's size and classes
+TENT_RATES = (0.001, 0.01, 0.1)
+TENT_STEPS = 45
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
@@ -179,6 +185,7 @@ def _accuracies(images_of_seeds: Sequence[Tensor], inputs: str = "standardized")
 
 
 @cached
+@one_thread()
 def accuracy_in_light(
     brightness: float = 0.0, contrast: float = 1.0, clip: bool = False, inputs: str = "standardized", seeds: int = SEEDS
 ) -> dict[str, np.ndarray]:
@@ -193,6 +200,7 @@ def accuracy_in_light(
 
 
 @cached
+@one_thread()
 def accuracy_corrupted(kind: str, seeds: int = SEEDS) -> dict[str, np.ndarray]:
     """Accuracy of each of ARMS on the 360 test digits, changed in one of the ways of CORRUPTIONS: (seeds,) each.
 
@@ -203,6 +211,7 @@ def accuracy_corrupted(kind: str, seeds: int = SEEDS) -> dict[str, np.ndarray]:
 
 
 @cached
+@one_thread()
 @torch.no_grad()
 def accuracy_with_inputs_anew(brightness: float = 0.0, contrast: float = 1.0, seeds: int = SEEDS) -> np.ndarray:
     """Accuracy of the plain networks where the test digits are standardised by their *own* statistics: (seeds,).
@@ -249,6 +258,7 @@ def left_by_new_statistics(seeds: int = SEEDS) -> dict[str, np.ndarray]:
 
 
 @cached
+@one_thread()
 def accuracy_by_batch(batch_size: int, classes: int, brightness: float = 0.0, seeds: int = SEEDS) -> np.ndarray:
     """Accuracy of the BN networks where each batch is normalised by its own statistics: (seeds,).
 
@@ -276,3 +286,78 @@ def _batches(labels: np.ndarray, size: int, classes: int, rng: np.random.Generat
         among = np.flatnonzero(np.isin(labels, rng.choice(10, classes, replace=False)))
         drawn.append(rng.choice(among, size, replace=False))
     return torch.from_numpy(np.array(drawn))
+
+
+# --- entropy minimisation --------------------------------------------------------------------------------------------
+
+
+class Adapted(NamedTuple):
+    """Accuracy on the batches of test digits that were adapted to, each by its own statistics: (seeds,) each."""
+
+    before: np.ndarray  # with new statistics alone
+    after: np.ndarray  # and with the scales and shifts that entropy minimisation has found
+
+    @property
+    def points(self) -> np.ndarray:
+        """What entropy minimisation adds, in percentage points, paired by seed."""
+        return 100 * (self.after - self.before)
+
+
+def entropy(scores: Tensor) -> Tensor:
+    """The entropy of the classes' probabilities in nats, the mean over a batch: (..., N, classes) -> (...).
+
+    >>> entropy(torch.zeros(5, 10))
+    tensor(2.3026)
+    """
+    log_p = scores.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1).mean(-1)
+
+
+@cached
+@one_thread()
+@with_gradients
+def adapted(company: str = "60, mixed", rate: float = 0.01, seeds: int = SEEDS) -> dict[str, Adapted]:
+    """Minimise the entropy of a BN network's answers on test digits, batch by batch, for each change of ADAPTED.
+
+    By Adam, one step a batch, in gamma and beta only; each batch is normalised by its own statistics and no label is
+    used (TENT, Wang et al. 2021, section 3). The batches have one of COMPANIES; there are TENT_STEPS of them.
+
+    >>> adapted("60, mixed", 0.001, seeds=2)["noise"].points.shape
+    (2,)
+
+    Raises ValueError for another company.
+    """
+    if company not in COMPANIES:
+        raise ValueError(f"company: expected one of {list(COMPANIES)}, got {company!r}")
+    images, labels = digits().x_test, digits().y_test
+    pairs = [(kind, seed) for kind in ADAPTED for seed in range(seeds)]
+    x = torch.stack([standardized_as_in_training(corrupted(images, kind, seed)) for kind, seed in pairs])
+    drawn = [_stream(labels.numpy(), *COMPANIES[company], numpy_rng(seed)) for seed in range(seeds)]
+    batches = torch.stack([drawn[seed] for _, seed in pairs], 1)  # (steps, networks, size)
+    rows = torch.arange(len(pairs))[:, None]
+    ensemble = Ensemble([deepcopy(_networks("standardized", seeds)["bn"][seed]).train() for _, seed in pairs])
+    learned = [
+        ensemble.leaves[parameter] for layer in ensemble.nets[0] if _is_norm(layer) for parameter in layer.parameters()
+    ]
+    optimizer = Optimizer(Settings(optimizer="adam", lr=rate), learned)
+
+    def accuracy() -> np.ndarray:
+        with torch.no_grad():
+            right = [(ensemble.forward(x[rows, batch]).argmax(2) == labels[batch]).float().mean(1) for batch in batches]
+        return torch.stack(right).mean(0).numpy().reshape(len(ADAPTED), seeds)
+
+    before = accuracy()
+    for batch in batches:
+        ensemble.gradient.zero_()
+        entropy(ensemble.forward(x[rows, batch])).sum().backward()
+        optimizer.step([leaf.grad for leaf in learned])
+    return {kind: Adapted(*both) for kind, *both in zip(ADAPTED, before, accuracy(), strict=True)}
+
+
+def _stream(labels: np.ndarray, size: int, classes: int, rng: np.random.Generator) -> Tensor:
+    """The indices of TENT_STEPS batches, (TENT_STEPS, size): of all classes one shuffled pass after another."""
+    if classes < 10:
+        return _batches(labels, size, classes, rng)[:TENT_STEPS]
+    many = len(labels) // size * size
+    passes = [rng.permutation(len(labels))[:many].reshape(-1, size) for _ in range(TENT_STEPS)]
+    return torch.from_numpy(np.concatenate(passes)[:TENT_STEPS])

@@ -19,13 +19,12 @@ import traitlets
 from IPython import get_ipython
 from IPython.display import display
 
-from utils.explore.page import WIDTH, State, as_png, markup, published, saved
+from utils.explore.page import SCRIPT, STYLE, WIDTH, State, as_png, markup, published, saved
 from utils.progress import Cancelled, report_progress
 
 if TYPE_CHECKING:
     from utils.explore.explorable import Explorable
 
-_HERE = Path(__file__).parent
 _worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explore")
 
 
@@ -82,8 +81,8 @@ class View:
 class Live(anywidget.AnyWidget):
     """The controls and the picture in JupyterLab: each move draws anew, the latest move wins."""
 
-    _esm = (_HERE / "explore.js").read_text(encoding="utf-8") + "\nexport default { initialize, render: live };\n"
-    _css = _HERE / "explore.css"
+    _esm = SCRIPT + "\nexport default { initialize, render: live };\n"
+    _css = STYLE
     html = traitlets.Unicode().tag(sync=True)
     state = traitlets.List(traitlets.Int()).tag(sync=True)  # the index of each control's value
     dark = traitlets.Bool(False).tag(sync=True)

@@ -27,6 +27,9 @@ State = dict[str, Any]
 
 THEMES = ("light", "dark")
 WIDTH = 640
+HERE = Path(__file__).parent
+SCRIPT = (HERE / "explore.js").read_text(encoding="utf-8")
+STYLE = HERE / "explore.css"
 _rendering = threading.Lock()  # matplotlib's text layout is shared by all threads
 
 

@@ -15,20 +15,17 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 from IPython.display import display
 
-from utils.explore.page import embedded, new_id
+from utils.explore.page import SCRIPT, STYLE, embedded, new_id
 from utils.style import true_minus
 
 Right = str | float | Sequence[str] | tuple[float, float]
 Answer = tuple[Right | None, str]  # what is right, or None where nothing is; and one sentence that says why
-
-_HERE = Path(__file__).parent
 
 
 class Question:
@@ -113,8 +110,8 @@ class Asked:
 class Live(anywidget.AnyWidget):
     """The form in JupyterLab: it is there at once, and can be answered when the kernel knows the answer."""
 
-    _esm = (_HERE / "explore.js").read_text(encoding="utf-8") + "\nexport default { render: asked };\n"
-    _css = _HERE / "explore.css"
+    _esm = SCRIPT + "\nexport default { render: asked };\n"
+    _css = STYLE
     html = traitlets.Unicode().tag(sync=True)
     answer = traitlets.Dict().tag(sync=True)
 

@@ -40,7 +40,7 @@ NOT_FURTHER, SOME, FAR = (
     "up to 3 times as far",
     "10 times as far or more",
 )
-NEAR_PLAIN, BETWEEN, NEAR_BN = "near the plain network", "about half-way", "near BN without noise"
+WHERE = ("near the plain network", "about half-way", "near BN without noise")
 
 
 @predict(NOT_FURTHER, SOME, FAR)
@@ -62,11 +62,12 @@ def predict_rate() -> Answer:
     )
 
 
-@predict(NEAR_PLAIN, BETWEEN, NEAR_BN)
+@predict(*WHERE)
 def predict_noise() -> Answer:
     """Its outputs jump at every step. Where will noisy BN's training curve lie?"""
-    from utils.experiments.noise_on_purpose import retained_at
+    from utils.experiments.noise_on_purpose import retained_at, retained_third
 
     share = float(retained_at(0.1, 1.0).mean())
-    choice = NEAR_PLAIN if share < 1 / 3 else BETWEEN if share < 0.6 else NEAR_BN
-    return choice, f"It keeps {share:.0%} of BN's gain in area under the curve, the mean of ten seeds."
+    return WHERE[
+        retained_third(share)
+    ], f"It keeps {share:.0%} of BN's gain in area under the curve, the mean of ten seeds."

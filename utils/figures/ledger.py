@@ -16,17 +16,27 @@ MARKS = {
 TITLES = {
     "intro": "First page",
     "covariate_shift": "Covariate shift",
-    "test_time_statistics": "Statistics at test time",
     "internal_covariate_shift": "Internal covariate shift",
     "two_meanings": "Two definitions",
     "normalise": "Normalisation",
     "scale_and_shift": "Scale and shift",
+    "gradient": "The gradient",
+    "evaluation": "Training and evaluation",
+    "convolutions": "Convolutions and batches",
     "what_batchnorm_buys": "What BN buys",
     "scale_invariance": "Length of the weights",
+    "relatives": "Its relatives",
+    "placement": "Before or after",
     "noise_on_purpose": "The noise experiment",
     "smoothness": "Smoothness",
     "theorem_lab": "The theorem lab",
+    "interventions": "Take it apart",
+    "mechanisms": "Other mechanisms",
     "what_can_be_said": "The verdict",
+    "failure_lab": "The failure lab",
+    "test_time_statistics": "Shift at test time",
+    "conventions": "Conventions",
+    "spot_the_bug": "Spot the bug",
 }
 EVERYBODY = "everybody"
 

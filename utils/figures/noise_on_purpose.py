@@ -361,14 +361,14 @@ def told_modes(modes: Mapping[str, np.ndarray]) -> str:
 
 # --- questions -----------------------------------------------------------------------------------------------------
 
-NEAR_PLAIN, BETWEEN, NEAR_BN = "less than a third", "about half", "more than two thirds"
+SHARES = ("less than a third", "about half", "more than two thirds")
 
 
-@predict(NEAR_PLAIN, BETWEEN, NEAR_BN)
+@predict(*SHARES)
 def predict_share() -> Answer:
     """With the paper's noise, at the learning rate of 0.1: what share of BN's gain is left to noisy BN?"""
     share = float(experiment.retained_at(0.1, 1.0).mean())
-    return NEAR_PLAIN if share < 1 / 3 else BETWEEN if share < 0.62 else NEAR_BN, f"{share:.0%}, the mean of ten seeds."
+    return SHARES[experiment.retained_third(share)], f"{share:.0%}, the mean of ten seeds."
 
 
 @predict("above the plain network", "level with it", "below it")

@@ -12,7 +12,6 @@ from utils.experiments.normalise import (
     IMAGES,
     NETWORKS,
     Moved,
-    feature_maps,
     image_at,
     in_company,
     layer_values,
@@ -76,34 +75,6 @@ def table_of_a_batch(unit: int = 1, stage: str = "as it comes") -> Drawing:
     return fig, (
         f"{N} images, {C} units, {stage}: the column of unit {unit} has mean {_fixed(column.mean())} and standard "
         f"deviation {_fixed(column.std(correction=0))}."
-    )
-
-
-@explore(kind=["dense layer", "convolution"], channel=control([1, 2, 3, 4], unit="of 4"))
-def who_shares_a_mean(kind: str = "dense layer", channel: int = 1) -> Drawing:
-    """Lit: the values that share one mean, one variance, one γ and one β."""
-    maps = small_batch(3)[:, :, None, None] if kind == "dense layer" else feature_maps()
-    N, C, H, W = maps.shape
-    fig, axes = figure(*[""] * (N * C), rows=N, height=3.8, left=0.75, bottom=0.35)
-    fig.subplots_adjust(wspace=0.12, hspace=0.12, right=0.97, top=0.9)
-    limit = maps.abs().max().item()
-    for place, ax in enumerate(axes):
-        n, c = divmod(place, C)
-        lit = c == channel - 1
-        ax.imshow(maps[n, c], cmap="cividis", vmin=-limit, vmax=limit, alpha=1.0 if lit else 0.22)
-        ax.set(xticks=[], yticks=[])
-        ax.grid(visible=False)
-        ax.spines[:].set(visible=True, color=INK if lit else FAINT, linewidth=2.4 if lit else 0.8)
-        if n == 0:
-            ax.set_title(f"channel {c + 1}", loc="center", fontsize=10, fontweight="bold" if lit else "normal")
-        if c == 0:
-            ax.set_ylabel(f"image {n + 1}", rotation=0, ha="right", va="center", fontsize=10)
-    one = maps[:, channel - 1]
-    shape = f"(N, C) = ({N}, {C})" if kind == "dense layer" else f"(N, C, H, W) = ({N}, {C}, {H}, {W})"
-    counted = f"{N} values" if kind == "dense layer" else f"{N} · {H} · {W} = {N * H * W} values"
-    return fig, (
-        f"{kind.capitalize()}, {shape}, channel {channel}: {counted} share the mean {_fixed(one.mean())} and the "
-        f"standard deviation {_fixed(one.std(correction=0))}. The layer learns {C} numbers γ and {C} numbers β."
     )
 
 

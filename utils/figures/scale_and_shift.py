@@ -7,16 +7,12 @@ from utils.experiments import scale_and_shift as experiment
 from utils.experiments.scale_and_shift import (
     LAST,
     NETWORKS,
-    SETTLED,
     STEPS,
-    WATCHED,
     chosen_rates,
     compared,
     normalized_values,
     outcomes,
-    running_statistic,
     straight_line,
-    watch_statistics,
 )
 from utils.explore import Answer, Drawing, control, exercise, explore, predict
 from utils.style import (
@@ -98,34 +94,6 @@ def learned(step: int = 0, layer: int = 3, nonlinearity: str = "sigmoid") -> Dra
     )
 
 
-@explore(
-    momentum=control([0.01, 0.03, 0.1, 0.3, 1.0]),
-    statistic=["mean", "variance"],
-    layer=control([1, 2, 3], unit="of 3"),
-)
-def running_statistics(momentum: float = 0.1, statistic: str = "mean", layer: int = 1) -> Drawing:
-    """The statistics that evaluation will use, chasing a network that is still learning."""
-    now = running_statistic(watch_statistics(WATCHED)[0], statistic, momentum)
-    batch, running, whole = (each[:, layer - 1, 0] for each in (now.batch, now.running, now.whole))
-
-    fig, (ax,) = figure(statistic, height=3.2)
-    steps = np.arange(1, len(batch) + 1)
-    ax.plot(steps, batch, ".", color=MUTED, markersize=3.5)
-    ax.plot(now.eval_steps + 1, whole, color=INK, linewidth=1.6, linestyle=DASHED)
-    ax.plot(steps, running, color=BLUE)
-    shown = np.concatenate([batch, whole, running[40:]])
-    margin = 0.08 * np.ptp(shown)
-    ax.set_ylim(shown.min() - margin, shown.max() + margin)
-    step_axis(ax, len(batch))
-    for x, text, colour in ((0.34, "— running", BLUE), (0.55, "- - whole data", INK), (0.79, "· mini-batches", MUTED)):
-        ax.text(x, 1.035, text, color=colour, transform=ax.transAxes, fontsize=9.5)
-    off, off_alone = (now.error(each)[layer - 1, 0] for each in (now.running, now.batch))
-    return fig, (
-        f"Layer {layer}, momentum {momentum:g}: the running {statistic} is off by {off:.2g} on average from step "
-        f"{SETTLED} to {len(batch)}; a single mini-batch of {WATCHED.batch_size} is off by {off_alone:.2g}."
-    )
-
-
 @explore(network=list(NETWORKS))
 def without_scale_and_shift(network: str = "sigmoid, 3 layers") -> Drawing:
     """Does the network miss γ and β when they are taken away?"""
@@ -177,37 +145,28 @@ def predict_learned() -> Answer:
     return names.get(tuple(high), "well above 1 in the last layer"), f"Mean γ of layers 1, 2 and 3, ten seeds: {said}."
 
 
-MOMENTA = ("0.01", "0.1", "1")
-
-
-@predict(*MOMENTA)
-def predict_momentum() -> Answer:
-    """A running variance starts at 1, and the network keeps changing. Which momentum keeps it nearest to the truth, in
-    layer 1?
-    """
-    seen = watch_statistics(WATCHED)[0]
-    runs = {name: running_statistic(seen, "variance", float(name)) for name in MOMENTA}
-    off = {name: run.error(run.running)[0, 0] for name, run in runs.items()}
-    said = ", ".join(f"{name}: off by {each:.2g}" for name, each in off.items())
-    return min(off, key=off.get), f"On average over the steps after the first {SETTLED}, {said}."
-
-
-@exercise(
-    "ε stands outside of the root, and outside of the division",
-    "it should use the batch's variance",
-    "nothing: it agrees with PyTorch to four digits",
-)
-def quiz_eps() -> Answer:
-    """What is wrong with this line?"""
-    return "ε stands outside of the root, and outside of the division", (
-        "It shifts every value by ε and no longer protects: a unit with running variance 0 gives a division by zero. "
-        "With ordinary variances the two agree to four digits, so a test must also try a constant unit."
-    )
+@exercise("γ = 2, β = 3", "γ = 4, β = 3", "γ = 1/2, β = −3/2")
+def quiz_back() -> Answer:
+    """In a batch, a unit has the mean 3 and the variance 4 (ε = 0). Which γ and β undo its normalising?"""
+    return "γ = 2, β = 3", "γ is the standard deviation, the root of the variance, and β the mean."
 
 
 @exercise(unit="learned numbers")
 def quiz_parameters() -> Answer:
-    """How many does it learn?"""
-    return 200.0, (
-        "γ and β for each of 100 units. Besides, it keeps a running mean and a running variance for each: 200 more."
+    """A BN layer stands behind 100 units. How many numbers does it learn?"""
+    return (
+        200.0,
+        "γ and β for each unit, whatever the size of the batch. In a convolution it is a pair for each channel.",
+    )
+
+
+@exercise(
+    "it stays silent for good: its γ gets no gradient",
+    "γ may grow again, though nothing reaches the weights below",
+    "nothing changes: β keeps it alive",
+)
+def quiz_zero() -> Answer:
+    """A unit's γ has become exactly 0. Its output is β for every image. What can training still do?"""
+    return "γ may grow again, though nothing reaches the weights below", (
+        "What goes down is multiplied by γ, so it is 0. But γ's own gradient, the sum of g · x̂, knows nothing of γ."
     )

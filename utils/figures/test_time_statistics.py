@@ -1,15 +1,27 @@
-"""The figures of the page "Statistics at test time": networks in another light, and statistics taken anew."""
+"""The figures of the page "Shift at test time": networks in another light, and statistics taken anew."""
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from utils import intervals
 from utils.data import digits
 from utils.experiments import test_time_statistics as experiment
-from utils.experiments.test_time_statistics import ARMS, BATCH_SIZES, BRIGHTNESS, CONTRAST, CORRUPTIONS, SEEDS
+from utils.experiments.test_time_statistics import (
+    ARMS,
+    BATCH_SIZES,
+    BRIGHTNESS,
+    COMPANIES,
+    CONTRAST,
+    CORRUPTIONS,
+    SEEDS,
+    TENT_RATES,
+)
 from utils.explore import Answer, Drawing, control, explore, picture, predict
 from utils.style import (
+    DOTTED,
     INK,
     MUTED,
+    Arm,
     dot_row,
     dot_rows,
     draw_arm,
@@ -25,6 +37,8 @@ from utils.style import (
     percent_axis,
     told,
 )
+
+TENT = Arm("and less entropy", look_of("noisy").colour)
 
 
 @explore(brightness=BRIGHTNESS, contrast=CONTRAST, clip=control(True, label="cut to [0, 1]"))
@@ -98,6 +112,40 @@ def batch_composition(classes: int = 10, brightness: float = 0.25) -> Drawing:
     )
 
 
+@explore(
+    company=control(list(COMPANIES), label="batches of"),
+    rate=control(TENT_RATES, label="rate"),
+)
+def entropy(company: str = "60, mixed", rate: float = 0.001) -> Drawing:
+    """New statistics alone, and with γ and β that make the network surer of its answers."""
+    found = experiment.adapted(company, rate)
+    fig, (left, right) = figure("test accuracy", "points added", height=3.4, left=0.85)
+    dot_rows(left, {kind: {ARMS[2]: each.before, TENT: each.after} for kind, each in found.items()})
+    dot_rows(right, {kind: {TENT: each.points} for kind, each in found.items()})
+    percent_axis(left.xaxis, step=0.5)
+    reach = max(6.0, 1.08 * max(np.abs(each.points).max() for each in found.values()))
+    right.set_xlim(-reach, reach)
+    right.axvline(0, color=MUTED, linewidth=1.4, linestyle=DOTTED)
+    right.tick_params(labelleft=False)
+    for ax, arm, top in ((left, ARMS[2], 0.38), (left, TENT, 0.6)):
+        label(ax, arm, 0.04, top, fontsize=9)
+    fig.subplots_adjust(wspace=0.2)
+    said = "; ".join(
+        f"{kind} {each.before.mean():.1%}, then {each.after.mean():.1%} ({_points(each.points)})"
+        for kind, each in found.items()
+    )
+    return fig, (
+        f"Batches of {company}, rate {rate:g}, {experiment.TENT_STEPS} steps, {SEEDS} seeds. With new statistics, then "
+        f"with less entropy, too: {said}."
+    )
+
+
+def _points(values: np.ndarray) -> str:
+    """A mean difference with its 95 % interval."""
+    middle, low, high = (number(round(each, 1)) for each in intervals.mean(values))
+    return f"{middle} points [{low}, {high}]"
+
+
 # --- questions -----------------------------------------------------------------------------------------------------
 
 PLAIN_BETTER, BN_BETTER, ALIKE = "the plain network", "the network with BN", "both alike"
@@ -137,3 +185,16 @@ def predict_one_class() -> Answer:
     accuracy = experiment.accuracy_by_batch(32, 1, 0.0).mean()
     choice = RUIN if accuracy < 0.25 else SOMEWHAT if accuracy < 0.9 else NOTHING
     return choice, f"{accuracy:.0%} right answers: what all images have in common is taken for the mean, and removed."
+
+
+ADDS, NO_MORE, HARMS = "adds points", "changes little", "costs points"
+
+
+@predict(ADDS, NO_MORE, HARMS)
+def predict_entropy() -> Answer:
+    """Noise on every pixel leaves the network with fewer than half of its answers right. It is now made surer of them,
+    small step by small step. What does that do?
+    """
+    points = experiment.adapted("60, mixed", 0.001)["noise"].points
+    choice = ADDS if points.mean() > 0.5 else HARMS if points.mean() < -0.5 else NO_MORE
+    return choice, f"{_points(points)} at the rate 0.001, the paper's, in {experiment.TENT_STEPS} steps."

@@ -2,9 +2,6 @@
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from mpl_toolkits.mplot3d import Axes3D
-from torch import Tensor
 
 from utils.experiments import theorem_lab as experiment
 from utils.experiments.theorem_lab import BATCH_SIZES, LOSS_UNITS, PARTS, SPREADS, TRAINED, Family, N
@@ -14,12 +11,10 @@ from utils.style import (
     ARMS,
     DASHED,
     DATA,
-    DOTTED,
     FAINT,
     INK,
     MUTED,
     PAPER,
-    WIDTH,
     Arm,
     between,
     dot_rows,
@@ -248,94 +243,6 @@ def nearest_optimum(angle: int = 45, length: float = 3.0) -> Drawing:
     )
 
 
-# --- the backward pass ---------------------------------------------------------------------------------------------
-
-Y3 = torch.tensor([0.0, 1.0, 3.5], dtype=torch.float64)
-UPSTREAM = {
-    "any": torch.tensor([1.24, -0.88, 1.37], dtype=torch.float64),
-    "all ones: of Σz": torch.ones(3, dtype=torch.float64),
-    "z itself: of Σz²/2": experiment.standardize(Y3)[0],
-}
-
-
-@explore(
-    azimuth=control(range(0, 360, 30), label="azimuth", unit="°", plays=True),
-    upstream=control(list(UPSTREAM), label="gradient that comes in"),
-)
-def projection(azimuth: int = 30, upstream: str = "any") -> Drawing:
-    """Three examples, so three dimensions: what of a gradient gets through BN?"""
-    g, (y_hat, _) = UPSTREAM[upstream], experiment.standardize(Y3)
-    one = torch.ones(3, dtype=torch.float64)
-    flat = g - g.mean()
-    kept = experiment.project(g, y_hat)
-    third = torch.linalg.cross(one, y_hat)
-
-    fig = Figure(figsize=(WIDTH, 3.5))
-    ax: Axes3D = fig.add_axes((-0.04, -0.06, 0.72, 1.1), projection="3d", computed_zorder=False)
-    ax.view_init(elev=22, azim=azimuth - 90)
-    ax.set_axis_off()
-    ax.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), zlim=(-1.5, 1.5), box_aspect=(1, 1, 1))
-    to = torch.stack([y_hat / 3**0.5, third / third.norm(), one / 3**0.5])  # turned so that 1 stands upright
-    round_ = np.linspace(0, 2 * np.pi, 60)
-    ax.plot(3**0.5 * np.cos(round_), 3**0.5 * np.sin(round_), 0 * round_, color=FAINT, linewidth=1.6)
-    for axis, name, at in ((2, "1", _unit(2) * 2.05), (0, "ŷ", _unit(0) * 2.05 + _unit(1) * 0.25)):
-        _segment(ax, -_unit(axis) * 1.75, _unit(axis) * 1.75, color=MUTED, linewidth=1.1)
-        ax.text(*at, name, color=MUTED, ha="center", va="center", fontweight="bold")
-    _segment(ax, -_unit(1) * 1.75, _unit(1) * 1.75, color=FAINT, linewidth=7)
-    for a, b in ((g, flat), (flat, kept)):
-        _segment(ax, (to @ a).numpy(), (to @ b).numpy(), color=MUTED, linewidth=1.4, linestyle=DOTTED)
-    _arrow(ax, (to @ g).numpy(), INK)
-    tip, looked_from = (
-        (to @ g).numpy(),
-        np.array([np.cos(np.deg2rad(azimuth - 90)), np.sin(np.deg2rad(azimuth - 90)), 0]),
-    )
-    beside = np.cross(looked_from, tip)
-    beside *= -0.24 * np.sign(beside[2] or 1) / np.linalg.norm(beside)
-    at = 1.1 * tip + [0, 0, 0.16] if upstream == "any" else 0.55 * tip - beside
-    ax.text(*at, "g", color=INK, ha="center", va="center", fontweight="bold")
-    if kept.norm() > 1e-9:
-        _arrow(ax, (to @ kept).numpy(), BLUE)
-    else:
-        ax.plot([0], [0], [0], "o", color=BLUE, markersize=7)
-    fig.text(0.02, 0.93, "three examples", fontweight="bold", color=INK)
-
-    bars = fig.add_axes((0.69, 0.2, 0.28, 0.62))
-    parts = [g.sum() ** 2 / 3, experiment.inner(g, y_hat) ** 2 / 3, experiment.inner(kept, kept)]
-    bars.bar(range(3), [float(part) for part in parts], color=[MUTED, MUTED, BLUE], width=0.62)
-    bars.set_xticks(range(3), ["1", "ŷ", "left"])
-    bars.set(ylim=(0, 3.3), yticks=[0, 1, 2, 3])
-    bars.set_title("squared length")
-    bars.grid(axis="x", visible=False)
-    total = experiment.inner(g, g)
-    return fig, (
-        f"From azimuth {azimuth}°: of the squared length {total:.2f} of the gradient that comes in, {parts[0]:.2f} "
-        f"lies along 1, {parts[1]:.2f} along ŷ, and {_nothing(parts[2])} on the one line that is left."
-    )
-
-
-def _nothing(part: Tensor) -> str:
-    return "nothing" if part < 1e-20 else f"{part:.2f}"
-
-
-def _unit(axis: int) -> np.ndarray:
-    return np.eye(3)[axis]
-
-
-def _segment(ax: Axes3D, a: np.ndarray, b: np.ndarray, **look) -> None:
-    ax.plot(*np.stack([a, b], 1), solid_capstyle="round", **look)
-
-
-def _arrow(ax: Axes3D, tip: np.ndarray, colour: str) -> None:
-    """A line from 0 with two barbs in the plane through the vertical, so that it has a head from every side."""
-    along = tip / np.linalg.norm(tip)
-    across = np.cross(along, [0.31, 0.95, 0.05])
-    across /= np.linalg.norm(across)
-    up = np.cross(along, across)
-    _segment(ax, np.zeros(3), tip, color=colour, linewidth=2.6)
-    for side in (across, -across, up, -up):
-        _segment(ax, tip, tip - 0.24 * along + 0.1 * side, color=colour, linewidth=2.2)
-
-
 # --- trained networks -----------------------------------------------------------------------------------------------
 
 NAMES = {"plain": "the plain net", "bn": "BN's net"}
@@ -404,12 +311,6 @@ def predict_at_most() -> Answer:
         "something else",
         f"As printed the bound holds in {share:.0%} of {N:,} networks: the left side is the larger.",
     )
-
-
-@predict(unit="numbers of three")
-def predict_numbers_left() -> Answer:
-    """Three examples, so the gradient g has three free numbers. How many are left of them after BN?"""
-    return 1.0, "One: its mean and its part along ŷ are gone. Of a batch of two none is left."
 
 
 @predict("in nearly all", "in about half", "in hardly any", "it depends on the kind of network")

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from utils.progress import Cancelled, progress_range, report_progress
 
 # A kept function that says when it works; while it is written to disk it may kill its process.
 KEPT = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 import numpy as np
 from utils.cache import cached
@@ -27,6 +28,7 @@ class Fragile:
 @cached
 def work(n):
     with Path("worked").open("a") as file: file.write("x")
+    time.sleep(float(os.environ.get("SLOW", 0)))
     return np.arange(n), Fragile("LETHAL" in os.environ), np.ones(n)
 
 print(work(100_000)[0].sum())
@@ -59,6 +61,32 @@ def work(tmp_path):
 def test_a_run_is_computed_once(work):
     assert work() == (0, ["4999950000"], 1)
     assert work() == (0, ["4999950000"], 1)
+
+
+def test_of_two_processes_that_want_the_same_one_computes_and_the_other_waits(work, tmp_path):
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: work(SLOW="1")[:2], range(2)))
+    assert both == [(0, ["4999950000"])] * 2
+    assert (tmp_path / "worked").read_text(encoding="utf-8") == "x"
+    assert not list((tmp_path / "runs").rglob("*.lock"))
+
+
+def test_after_a_killed_run_nobody_waits_for_it(work):
+    assert work(LETHAL="yes")[0] == -signal.SIGKILL
+    assert work()[0] == 0
+
+
+def test_who_waits_for_another_process_hears_whether_to_go_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOOK_RUNS", str(tmp_path))
+
+    def listen(done, total):
+        raise Cancelled
+
+    with cache._turn(tmp_path / "run.pkl"):
+        with pytest.raises(Cancelled), report_progress(listen), cache._turn(tmp_path / "run.pkl"):
+            pass
+        with cache._turn(tmp_path / "another.pkl"):
+            pass
 
 
 def test_a_killed_run_leaves_no_half_result(work):

@@ -3,7 +3,8 @@
 A run's key is its function's arguments and whatever else could change its result: the code that runs here, of the
 function and of all that it names, in its own module and in the others of `utils` (comments, docstrings and formatting
 apart), the versions of torch and NumPy, the kind of processor, and the first seed. A result is written whole or not at
-all; one that is missing or damaged is computed again. Of each function's runs the generations last used stay.
+all; one that is missing or damaged is computed again. Of each function's runs the generations last used stay. Where two
+processes want the same result, one computes and the other waits.
 """
 
 import ast
@@ -11,8 +12,8 @@ import inspect
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from hashlib import sha256
 from importlib import import_module
@@ -22,8 +23,10 @@ from uuid import uuid4
 
 import joblib
 import platformdirs
+from filelock import FileLock, Timeout
 
 from utils import loaded
+from utils.progress import progress_range
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,6 +35,7 @@ PACKAGE = Path(__file__).parent
 ROOT = PACKAGE.parent
 GENERATIONS = 3  # of a function's runs
 ALL = "*"
+PATIENCE = 0.2  # seconds between two looks at whether a listener still waits
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -194,6 +198,27 @@ def _keep(result: object, place: Path) -> None:
         _tell(generation.parents[1], error.strerror or str(error))
 
 
+@contextmanager
+def _turn(place: Path) -> Iterator[None]:
+    """Wait until no other process computes this result. Where nothing can be locked, nobody waits."""
+    file = _home() / "locks" / f"{_short(str(place))}.lock"
+    lock = FileLock(file)
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=PATIENCE)
+            except Timeout:
+                list(progress_range(1))  # whose listener may end the waiting
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            lock.release()
+            with suppress(OSError):
+                file.unlink()
+
+
 @cache
 def _tell(home: Path, reason: str) -> None:
     """Warn once."""
@@ -233,8 +258,11 @@ def cached(function: Callable[P, R]) -> Callable[P, R]:
         file = place(*args, **kwargs)
         with suppress(Exception):  # it is not there, or damaged
             return joblib.load(file)
-        result = function(*args, **kwargs)
-        _keep(result, file)
+        with _turn(file):
+            with suppress(Exception):  # nobody has made it meanwhile
+                return joblib.load(file)
+            result = function(*args, **kwargs)
+            _keep(result, file)
         return result
 
     read_or_compute.func = function

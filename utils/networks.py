@@ -31,30 +31,32 @@ EPS = 1e-5
 
 NORMS: dict[str, Norm | None] = {
     "plain": None,
-    "bn": lambda width, images, _: (BatchNorm2d if images else BatchNorm1d)(width),
-    "bn, no scale and shift": lambda width, images, _: (BatchNorm2d if images else BatchNorm1d)(width, affine=False),
-    "torch": lambda width, images, _: (nn.BatchNorm2d if images else nn.BatchNorm1d)(width),
+    "bn": lambda width, images, noise: (BatchNorm2d if images else BatchNorm1d)(width),
+    "bn, no scale and shift": lambda width, images, noise: (BatchNorm2d if images else BatchNorm1d)(
+        width, affine=False
+    ),
+    "torch": lambda width, images, noise: (nn.BatchNorm2d if images else nn.BatchNorm1d)(width),
     "noisy": lambda width, images, noise: (NoisyBatchNorm2d if images else NoisyBatchNorm1d)(width, noise),
     "noisy plain": lambda width, images, noise: noise,
-    "noisy, persistent": lambda width, _, noise: PersistentNoisyBatchNorm1d(width, noise),
-    "l1": lambda width, images, _: LpNorm(width, p=1),
-    "l2": lambda width, images, _: LpNorm(width, p=2),
-    "linf": lambda width, images, _: LpNorm(width, p=float("inf")),
-    "layer": lambda width, images, _: nn.GroupNorm(1, width) if images else nn.LayerNorm(width),
-    "group": lambda width, images, _: nn.GroupNorm(GROUPS, width),
-    "instance": lambda width, _, noise: nn.InstanceNorm2d(width, affine=True),
-    "rms": lambda width, _, noise: nn.RMSNorm(width, EPS),
-    "dyt": lambda width, images, _: DyT(width),
-    "bn, zero gamma": lambda width, images, _: _with_gamma(NORMS["bn"](width, images, _), 0.0),
-    "skipinit": lambda width, images, _: SkipInit(),
-    "centre": lambda width, _, noise: PartialNorm(width, scale=False),
-    "scale": lambda width, _, noise: PartialNorm(width, centre=False),
-    "centre, rms": lambda width, _, noise: nn.Sequential(
+    "noisy, persistent": lambda width, images, noise: PersistentNoisyBatchNorm1d(width, noise),
+    "l1": lambda width, images, noise: LpNorm(width, p=1),
+    "l2": lambda width, images, noise: LpNorm(width, p=2),
+    "linf": lambda width, images, noise: LpNorm(width, p=float("inf")),
+    "layer": lambda width, images, noise: nn.GroupNorm(1, width) if images else nn.LayerNorm(width),
+    "group": lambda width, images, noise: nn.GroupNorm(GROUPS, width),
+    "instance": lambda width, images, noise: nn.InstanceNorm2d(width, affine=True),
+    "rms": lambda width, images, noise: nn.RMSNorm(width, EPS),
+    "dyt": lambda width, images, noise: DyT(width),
+    "bn, zero gamma": lambda width, images, noise: _with_gamma(NORMS["bn"](width, images, noise), 0.0),
+    "skipinit": lambda width, images, noise: SkipInit(),
+    "centre": lambda width, images, noise: PartialNorm(width, scale=False),
+    "scale": lambda width, images, noise: PartialNorm(width, centre=False),
+    "centre, rms": lambda width, images, noise: nn.Sequential(
         PartialNorm(width, scale=False, affine=False), nn.RMSNorm(width, EPS)
     ),
-    "bn, mean held": lambda width, _, noise: PartialNorm(width, held=["mean"]),
-    "bn, variance held": lambda width, _, noise: PartialNorm(width, held=["var"]),
-    "bn, both held": lambda width, _, noise: PartialNorm(width, held=["mean", "var"]),
+    "bn, mean held": lambda width, images, noise: PartialNorm(width, held=["mean"]),
+    "bn, variance held": lambda width, images, noise: PartialNorm(width, held=["var"]),
+    "bn, both held": lambda width, images, noise: PartialNorm(width, held=["mean", "var"]),
 }
 NOT_CENTRED = ("plain", "noisy plain", "layer", "group", "instance", "rms", "dyt", "skipinit", "scale")
 """Where Wu + b keeps its bias b: no mean over the batch takes it out again."""

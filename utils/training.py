@@ -308,12 +308,12 @@ def lengths_of(nets: Sequence[nn.Sequential]) -> Callable[[], None]:
     >>> torch.allclose(net[0].weight, before)
     True
     """
-    weights = [layer.weight for net in nets for layer in net if isinstance(layer, nn.Linear) and layer is not net[-1]]
-    lengths = [weight.norm(dim=1, keepdim=True).clone() for weight in weights]
+    hidden = [layer.weight for net in nets for layer in net if isinstance(layer, nn.Linear) and layer is not net[-1]]
+    lengths = [weight.norm(dim=1, keepdim=True).clone() for weight in hidden]
 
     @torch.no_grad()
     def restore() -> None:
-        for weight, length in zip(weights, lengths, strict=True):
+        for weight, length in zip(hidden, lengths, strict=True):
             weight.mul_(length / weight.norm(dim=1, keepdim=True))
 
     return restore

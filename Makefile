@@ -1,5 +1,5 @@
 # make book   everything from nothing to the built book in _build/html
-# make test   everything from nothing to all tests passed
+# make test   everything from nothing to all tests passed, on two processes: what opens a browser, and the rest
 # make lab    JupyterLab on the first chapter        make serve  the built book, on this machine
 # make zip    the built book and its claims as a table, in one archive that opens from a disk
 # make claims re-check the book on this machine, with your own seeds: make claims SEEDS=20-29
@@ -22,7 +22,7 @@ CPU_INDEX := $(shell sed -n 's/^--extra-index-url //p' binder/requirements.txt)
 NEWS := @jupyterlab/apputils-extension:announcements # no pop-up asks whether to fetch news
 ANSWERS := import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=3)
 
-.PHONY: book test kinds claims browser lab serve zip bench fmt pins clean clean-runs
+.PHONY: book test test-pages test-rest kinds claims browser lab serve zip bench fmt pins clean clean-runs
 .DELETE_ON_ERROR:
 
 book: $(BUILT)
@@ -54,7 +54,12 @@ browser: $(INSTALLED)
 
 test: $(INSTALLED) browser
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-pages test-rest
+
+test-pages: MARKED := browser
+test-rest: MARKED := not browser
+test-pages test-rest: $(INSTALLED)
+	$(BIN)/python -m pytest -m "$(MARKED)"
 
 KINDS := newest older oldest seeds-10 seeds-15
 WITH_older := ATEN_CPU_CAPABILITY=avx2

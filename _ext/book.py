@@ -2,9 +2,10 @@
 
 1. A chapter runs again when its cells, the code in `utils/` or the pins have changed, and only then. What counts is
    content, never the time of a file: every build reads and writes all pages, and runs what is missing or damaged.
-2. The frames that the chapters drew (`utils/explore/`) are published beside the pages.
+2. The frames that the chapters drew (`utils/explore/`), and the playground's data, are published beside the pages.
 3. MathJax and the icons are served from the book; scripts that would ask another host are left out (`lighter.py`).
-4. The repository link and the launch button follow the repository that publishes the book, or are absent.
+4. Every page tells its reading time and its neighbours, and folds the code that only calls a figure (`reader.py`).
+5. The repository link and the launch button follow the repository that publishes the book, or are absent.
 """
 
 import json
@@ -36,6 +37,11 @@ from utils.cache import PACKAGE, ROOT, digest
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
+SCRIPTS = {  # and the attributes that ask for each
+    "explore.js": ("explorable", "question", "playground", "own"),
+    "playground.js": ("playground",),
+    "batch.js": ("own",),
+}
 
 
 def prepare(app: Sphinx, config: Config) -> None:
@@ -52,7 +58,8 @@ def prepare(app: Sphinx, config: Config) -> None:
     config.nb_ipywidgets_js = {}
     config.mathjax_path = "mathjax/startup.js"
     config.mathjax3_config = {"loader": {"load": MATHJAX_PARTS}, "startup": {"typeset": False}}
-    config.html_static_path = [*config.html_static_path, str(STATIC), *map(str, PACKAGE.glob("explore/explore.*s"))]
+    scripts = [*PACKAGE.glob("explore/explore.*s"), *PACKAGE.glob("playground/*.*s")]
+    config.html_static_path = [*config.html_static_path, str(STATIC), *map(str, scripts)]
     config.templates_path = [*config.templates_path, str(HERE / "templates")]
     config.ogp_social_cards = {"enable": False}
     if address := repository():
@@ -160,11 +167,15 @@ def fill(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def serve(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
-    """Point a page's explorables to their frames; give their script to the pages that have one."""
+    """Point a page's figures to their files; give their scripts to the pages that have some."""
     body = context.get("body") or ""
-    if "data-explorable" in body or "data-question" in body:
-        app.add_js_file("explore.js", loading_method="defer", priority=0)  # before the theme's scripts
+    wanted = [script for script, marks in SCRIPTS.items() if any(f"data-{mark}=" in body for mark in marks)]
+    for place, script in enumerate(wanted):  # before the theme's scripts
+        app.add_js_file(script, loading_method="defer", priority=place)
+    if len(wanted) > 1:
+        app.add_css_file("playground.css", priority=901)
     body = body.replace("frames:/", context["pathto"]("_frames/", resource=True))
+    body = body.replace("static:/", context["pathto"]("_static/", resource=True))
     # Roles that ARIA has dropped, and a name that hides what is written.
     for attribute in (' role="doc-biblioentry"', ' role="list"', ' aria-label="Toggle hidden content"'):
         body = body.replace(attribute, "")
@@ -186,7 +197,12 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     missing = [entry for entry in _entries(_contents(app)) if not (out / entry).exists()]
     if missing:
         raise ExtensionError(f"expected a page for every entry of _toc.yml, got none for {missing}")
-    _publish_frames(out, lighten(out))
+    html = lighten(out)
+    _publish_frames(out, html)
+    if "data-playground" in html:
+        from utils.playground import digits_script  # which brings torch
+
+        (out / "_static" / "digits.js").write_text(digits_script(), encoding="utf-8")
 
 
 def _contents(app: Sphinx) -> dict:

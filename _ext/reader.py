@@ -44,7 +44,7 @@ def _asked(called: ast.expr) -> str:
 
 def _imported_figures(source: str) -> Iterator[str]:
     for line in ast.parse(source).body:
-        if isinstance(line, ast.ImportFrom) and line.module == "utils.figures":
+        if isinstance(line, ast.ImportFrom) and line.module in ("utils", "utils.figures"):
             yield from (name.asname or name.name for name in line.names)
 
 

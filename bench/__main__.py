@@ -5,7 +5,7 @@ from importlib import import_module
 
 from bench import VERBOSE
 
-MODULES = ("layer", "theory", "probe", "sweep", "page", "lab", "build", "claims")
+MODULES = ("layer", "theory", "probe", "sweep", "page", "playground", "lab", "build", "claims")
 
 
 def main() -> None:

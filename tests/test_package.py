@@ -19,13 +19,14 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [path for path in SOURCES if "fashion_mnist" not in path.parts]  # that is a script
 
 # Imports go one way. A module's room is the folder that it lies in, or its own name, or the engine.
-ROOMS = ("experiments", "claims", "figures", "explore", "style")
+ROOMS = ("experiments", "claims", "figures", "explore", "playground", "style")
 MAY_IMPORT = {  # of the package
     "engine": {"engine"},
     "experiments": {"engine", "experiments"},
     "claims": {"engine", "experiments", "claims"},
     "style": {"engine", "style"},
     "explore": {"utils.progress", "style", "explore"},
+    "playground": {"engine", "style", "explore", "playground"},
     "figures": {"engine", "experiments", "claims", "style", "explore", "figures"},
 }
 DRAWING = {"matplotlib", "PIL"}

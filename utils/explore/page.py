@@ -107,7 +107,9 @@ def markup(explorable: "Explorable", index: list[int], sentence: str, images: st
     title, alt = html.escape(explorable.title), html.escape(sentence)
     parts = [f"<figcaption>{title}</figcaption>", f'<div class="explorable-picture">{images}</div>']
     if explorable.controls:
-        controls = "".join(_control(*named, i) for named, i in zip(explorable.controls.items(), index, strict=True))
+        controls = "".join(
+            control_markup(*named, i) for named, i in zip(explorable.controls.items(), index, strict=True)
+        )
         parts += [
             '<div class="explorable-progress"><progress max="1" aria-label="training"></progress></div>',
             f'<div class="explorable-controls" hidden>{controls}</div>',
@@ -129,7 +131,8 @@ def new_id() -> str:
     return f"explorable-{next(_ids)}-{os.urandom(3).hex()}"
 
 
-def _control(parameter: str, control: "Control", i: int) -> str:
+def control_markup(parameter: str, control: "Control", i: int) -> str:
+    """One control, named and labelled, that shows its value number `i`."""
     name = new_id()
     label = html.escape(control.label)
     texts = [control.text(value) for value in control.values]

@@ -448,3 +448,22 @@ def test_detached_networks_differ_in_their_backward_pass_alone():
     first, other = (train_seeds.func(each, 2)[0].loss for each in (settings, detached))
     assert first[0] == other[0]
     assert first[-1] != other[-1]
+
+
+def test_inputs_that_beat_the_identity_are_of_its_size_and_make_the_vector_that_they_say():
+    nets = theory.draw(theory.Family(m=16), 50, 0)
+    v, hessian = theory.gradient(nets.loss, nets.y)[:, 0], theory.hessians(nets)
+    assert_close(hessian, hessian.mT)
+    x = theory.larger_inputs(v, hessian)
+    assert (x.norm(dim=-1) <= 1 + 1e-9).all()  # the largest singular value of one column
+    z = (x[:, :, None] @ x[:, None, :] @ v[:, :, None])[..., 0]
+    form = torch.einsum("ni,nij,nj->n", z, hessian, z).numpy()
+    assert form == pytest.approx(theory.step_of_c_1(n=50).found)
+    middle = v / 2
+    assert ((z - middle).norm(dim=-1) <= v.norm(dim=-1) / 2 + 1e-9).all()
+
+
+def test_where_the_hessian_is_the_identity_nothing_beats_the_identity():
+    v = torch.randn(20, 5, generator=torch.Generator().manual_seed(0)).double()
+    x = theory.larger_inputs(v, torch.eye(5).double().expand(20, 5, 5))
+    assert (x * (x * v).sum(-1, keepdim=True)).norm(dim=-1).numpy() == pytest.approx(v.norm(dim=-1).numpy())

@@ -3,7 +3,7 @@
 One BN after one layer. For one unit, over a batch of m examples: `y` is the layer's output, `y_hat` that normalised,
 `sigma` its standard deviation (with 1/m), gamma * y_hat + beta what BN hands on, `g` the gradient of the loss there, at
 BN's *output*, and `v` the gradient of the loss at `y`. gamma and beta are constants. All vectors are (..., m): the
-batch is the last axis. Everything is meant for float64. Theorem C.1, of S's appendix, is not among what is checked.
+batch is the last axis. Everything is meant for float64. Of Theorem C.1, in S's appendix C, step (58) is checked.
 """
 
 from collections.abc import Callable, Sequence
@@ -452,6 +452,81 @@ def right_over_left_4_4(
     unit = units(family, n, seed)
     largest = inner(loss_unit * unit.v, loss_unit * unit.v)
     return (sum(theorem_4_4(loss_unit * unit.g, unit.y, 1.0, unit.gamma, printed)) / largest).numpy()
+
+
+class StepOfC1(NamedTuple):
+    """The quadratic form that S maximises over the inputs X in appendix C, for the first unit of n networks, (n,)."""
+
+    at_identity: np.ndarray  # v' H v: its value at X = the identity, which S takes for the largest
+    found: np.ndarray  # its value at another X of size 1
+
+
+@with_gradients
+def hessians(nets: Networks) -> Tensor:
+    """The Hessian of each network's loss, without BN, at the first unit's y: (n, m, m).
+
+    >>> nets = draw(Family(m=8), n=3)
+    >>> v = gradient(nets.loss, nets.y)
+    >>> v[:, 1:] = 0
+    >>> form = torch.einsum("ni,nij,nj->n", v[:, 0], hessians(nets), v[:, 0])
+    >>> torch.allclose(form, curvature(nets.loss, nets.y, v))
+    True
+    """
+    y = nets.y.detach().requires_grad_()
+    (first,) = torch.autograd.grad(nets.loss(y).sum(), y, create_graph=True)
+    rows = [torch.autograd.grad(first[:, 0, i].sum(), y, retain_graph=True)[0][:, 0] for i in range(y.shape[-1])]
+    return torch.stack(rows, 1)
+
+
+def larger_inputs(v: Tensor, hessian: Tensor, steps: int = 300) -> Tensor:
+    """Inputs X of size 1 for which v' X X' H X X' v is large, as one column x: (n, m), (n, m, m) -> (n, m).
+
+    X X' v runs over the ball whose diameter reaches from 0 to v, and each z in it is made by the one column
+    x = z / sqrt(z . v), which is no longer than 1. In the ball z' H z is raised by steps along its gradient, each
+    brought back into the ball: from v, and from where the line through its middle along H's first eigenvector ends.
+
+    >>> v, hessian = torch.tensor([[1.0, 0.0]]).double(), torch.diag(torch.tensor([-1.0, 4.0])).double()[None]
+    >>> x = larger_inputs(v, hessian)
+    >>> bool(x.norm() <= 1 + 1e-9)
+    True
+    """
+    middle, radius = v / 2, v.norm(dim=-1, keepdim=True) / 2
+    values, vectors = torch.linalg.eigh(hessian)
+    size = values.abs().amax(-1).view(1, -1, 1)
+    z = torch.stack([v, *(middle + sign * radius * vectors[..., -1] for sign in (1, -1))])  # (starts, n, m)
+    for _ in range(steps):
+        z = z + torch.einsum("nij,snj->sni", hessian, z) / size
+        away = z - middle
+        z = middle + away * (radius / away.norm(dim=-1, keepdim=True)).clamp(max=1)
+    best = torch.einsum("sni,nij,snj->sn", z, hessian, z).argmax(0)
+    z = z[best, torch.arange(len(v))]
+    return z / (z * v).sum(-1, keepdim=True).clamp_min(1e-300).sqrt()
+
+
+@cache
+def step_of_c_1(family: Family = Family(m=16), n: int = 200, seed: int = 0) -> StepOfC1:
+    """Look for inputs X, of size 1, that beat the identity in step (58) of Theorem C.1 (S, appendix C).
+
+    >>> step = step_of_c_1(n=5)
+    >>> bool((step.found >= step.at_identity - 1e-12).all())
+    True
+    """
+    nets = draw(family, n, seed)
+    v, hessian = gradient(nets.loss, nets.y)[:, 0], hessians(nets)
+    x = larger_inputs(v, hessian)
+    reached = x * inner(x, v)[:, None]
+    form = [torch.einsum("ni,nij,nj->n", each, hessian, each).numpy() for each in (v, reached)]
+    return StepOfC1(*form)
+
+
+def beaten_in_c_1(seeds: int = SEEDS) -> np.ndarray:
+    """The share of 200 networks in which other inputs beat the identity by a hundredth, (seeds,).
+
+    >>> bool((beaten_in_c_1(seeds=2) > 0.9).all())
+    True
+    """
+    steps = (step_of_c_1(seed=seed) for seed in range(seeds))
+    return np.array([np.mean(step.found > step.at_identity + 0.01 * abs(step.at_identity)) for step in steps])
 
 
 # --- for the claims: each seed draws networks of its own --------------------------------------------------------------

@@ -71,7 +71,7 @@ def predict_left() -> Answer:
 
 @explore(
     framework=OTHERS,
-    given=control([0.01, 0.1, 0.9, 0.99], label="momentum"),
+    given=control([0.01, 0.1, 0.99], label="momentum"),
     m=control([4, 60], label="batch size"),
 )
 def same_number(framework: str = "flax", given: float = 0.1, m: int = 4) -> Drawing:

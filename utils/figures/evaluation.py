@@ -218,6 +218,6 @@ def quiz_frozen() -> Answer:
     """
     return "None", (
         "The plain average of all: its error falls with the root of their number. 0.1 forgets all but the last twenty "
-        "or so, and 0.01 still has more than half of the made-up start. While a network learns, None carries along "
-        "batches of weights long gone."
+        "or so, and 0.01 still has more than half of the made-up start. While a network learns, the plain average "
+        "carries along batches of weights long gone."
     )

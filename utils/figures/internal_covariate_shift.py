@@ -271,7 +271,7 @@ def predict_first_to_leave() -> Answer:
     )
 
 
-OTHER_BATCH, ONE_UPDATE, ALIKE = "taking another batch of 60", "making one update", "about the same"
+OTHER_BATCH, ONE_UPDATE, ALIKE = "taking another batch of 60", "making one update", "both, within a factor of two"
 
 
 @predict(OTHER_BATCH, ONE_UPDATE, ALIKE)
@@ -280,7 +280,7 @@ def predict_noise_or_drift() -> Answer:
     runs, many = two_looks("plain"), BATCH_SIZES.index(60)
     batch = rms([run.between_batches[many] for run in runs], (-2, -1)).mean()
     update = rms([run.between_moments[WAITS.index(1), many] for run in runs], (-2, -1)).mean()
-    choice = OTHER_BATCH if batch > 1.5 * update else ONE_UPDATE if update > 1.5 * batch else ALIKE
+    choice = OTHER_BATCH if batch > 2 * update else ONE_UPDATE if update > 2 * batch else ALIKE
     return choice, f"Another batch {batch:.2f} widths, one update {update:.2f} (root mean square over the units)."
 
 

@@ -167,12 +167,12 @@ def predict_held() -> Answer:
     return choice, f"{_share(np.array([gone]))} of the gain."
 
 
-@predict("smaller", "the same", "a few times larger", "ten times larger or more")
+@predict("smaller", "the same", "up to five times as large", "larger than that")
 def predict_curvature() -> Answer:
     """Hold the statistics of a trained BN network: same weights, outputs and loss. Its largest curvature is ...?"""
     times = intervals.ratio(experiment.curvature_ratios("bn")).estimate
-    choice = "smaller" if times < 0.8 else "the same" if times < 1.25 else "a few times larger"
-    return choice if times < 10 else "ten times larger or more", f"{rounded(times)} times as large, over ten seeds."
+    choice = "smaller" if times < 0.8 else "the same" if times < 1.25 else "up to five times as large"
+    return choice if times < 5 else "larger than that", f"{rounded(times)} times as large, over ten seeds."
 
 
 @predict("BN loses its large rates", "hardly anything changes", "BN gets better")

@@ -219,12 +219,18 @@ def predict_what_is_the_same() -> Answer:
     )
 
 
-@predict("the same each time", "nearly the same", "all over the place")
+@predict("the same each time", "within half a standard deviation or so", "all over the place")
 def predict_company() -> Answer:
     """One image is put into a thousand random batches of 16. Its normalised value will be ..."""
     unit = layer_values()[:, 0]
     spread = in_company(unit, image_at(unit, IMAGES["typical"]), 16).values.std().item()
-    choice = "the same each time" if spread < 0.01 else "nearly the same" if spread < 0.35 else "all over the place"
+    choice = (
+        "the same each time"
+        if spread < 0.01
+        else "within half a standard deviation or so"
+        if spread < 0.5
+        else "all over the place"
+    )
     return choice, f"It spreads by {spread:.2f} standard deviations; in batches of two nothing is left but a sign."
 
 

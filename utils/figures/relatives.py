@@ -218,7 +218,7 @@ def predict_layer() -> Answer:
     said = ", ".join(f"{look_of(arm).label} {each[place]:.0%}" for arm, each in areas.items())
     gain = (areas["layer"] - areas["plain"])[place] / (areas["bn"] - areas["plain"])[place]
     choice = "yes, as far as BN" if gain > 0.7 else "no: no further than plain"
-    return "a little further than plain" if 0.1 < gain <= 0.7 else choice, f"Area at rate 1: {said}. Choose *{DEEP}*."
+    return "a little further than plain" if 0.05 < gain <= 0.7 else choice, f"Area at rate 1: {said}. Choose *{DEEP}*."
 
 
 @predict("BN", "layer norm", "about the same")

@@ -189,14 +189,14 @@ def predict_deepest() -> Answer:
     return choice, f"The best mean of any rate is {plain.max():.0%} without BN and {bn.max():.0%} with it."
 
 
-@predict("a large lead, both times", "a small lead at its best rate, a large one at ten times", "no lead at either")
+@predict("a large lead, both times", "little or none at its best rate, a large one at ten times", "no lead at either")
 def predict_adam() -> Answer:
     """Adam adapts its steps to each parameter. Is BN still ahead, at its own best rate, and at ten times that rate?"""
     own, ten = (100 * experiment.mistuned(f"{DEEP}, Adam")[factor].mean() for factor in (1.0, 10.0))
     large = [lead > 10 for lead in (own, ten)]
     choice = "a large lead, both times" if all(large) else "no lead at either"
     if large == [False, True]:
-        choice = "a small lead at its best rate, a large one at ten times"
+        choice = "little or none at its best rate, a large one at ten times"
     return choice, f"BN's lead by Adam: {own:.1f} points at its best rate, {ten:.0f} at ten times that."
 
 

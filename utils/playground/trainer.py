@@ -5,104 +5,25 @@ import html
 import os
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from ipywidgets import HTML, Box, Button, Dropdown, FloatProgress, HBox, Layout, VBox
-from torch import Tensor, nn
 
 from utils.explore.page import WIDTH, as_png
-from utils.networks import NONLINEARITIES, preserve_state
+from utils.observe import trace
 from utils.playground.page import CONTROLS, START, TITLE, compose, markup, trouble
-from utils.style import (
-    ARMS,
-    INK,
-    Arm,
-    category_axis,
-    draw_arm,
-    figure,
-    label_ends,
-    log_axis,
-    make_room,
-    percent_axis,
-    running_mean,
-    step_axis,
-)
-from utils.training import Settings, Update, evenly_spaced, one_thread, updates
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from utils.playground.runs import Run, picture
+from utils.training import Update, one_thread, updates
 
 MOST_RUNS = 4
 LOOKS = ("l1", "noisy", "plain", "bn")  # of runs; plain and BN have their own
 FULL = "Four runs stand side by side: remove them first."
 OFTEN = 0.4  # seconds between two drawings
-WINDOW = 10  # steps that the loss is averaged over
 _worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="playground")
-
-
-@dataclass
-class Run:
-    """A composition in training, and what has been seen of it."""
-
-    name: str
-    settings: Settings
-    seed: int
-    arm: str  # of style.ARMS, whose colour and dashes it has
-    loss: list[float] = field(default_factory=list)
-    tests: list[tuple[int, float]] = field(default_factory=list)  # (step, accuracy)
-    entered: list[np.ndarray] = field(default_factory=list)  # percentiles 5, 25, 50, 75, 95 of each layer
-    state: str = "training"
-
-    @property
-    def look(self) -> Arm:
-        """How it is drawn and named."""
-        return replace(ARMS[self.arm], label=self.name)
-
-    @property
-    def words(self) -> str:
-        """What it is and what it has come to, as a sentence."""
-        s, step = self.settings, len(self.loss)
-        what = f"{self.name} ({ARMS[s.norm].label}, {s.depth} × {s.width} {s.nonlinearity}, rate {s.lr:g})"
-        if self.state == "diverged":
-            return f"{what} diverged: after {step} steps the loss is no finite number."
-        if not step:
-            return f"{what} begins."
-        loss, accuracy = np.mean(self.loss[-WINDOW:]), self.tests[-1][1]
-        when = f"after {step} steps" if self.state == "done" else f"{self.state} at step {step} of {s.steps}"
-        return f"{what} {when}: loss {loss:.2g}, {accuracy:.0%} of the test data right."
-
-    def see(self, update: Update, test: tuple[Tensor, Tensor]) -> None:
-        """Take in an update, and look at the test data when it is time."""
-        if update.step:
-            self.loss.append(update.loss)
-        if not np.isfinite(update.loss):
-            self.state = "diverged"
-        elif update.step in evenly_spaced(self.settings.steps, self.settings.n_evals):
-            with preserve_state(update.net, training=False), torch.no_grad():
-                right = update.net(test[0]).argmax(1) == test[1]
-            self.tests.append((update.step, right.float().mean().item()))
-
-
-def entering(net: nn.Sequential, x: Tensor) -> list[Tensor]:
-    """Return what enters each nonlinearity of a network in training, for the batch `x`; the network stays as it is.
-
-    >>> [tuple(each.shape) for each in entering(Settings(depth=2, width=8).network(0), torch.zeros(5, 64))]
-    [(5, 8), (5, 8)]
-    """
-    entered = []
-    with preserve_state(net), torch.no_grad():
-        for layer in net:
-            if isinstance(layer, tuple(NONLINEARITIES.values())):
-                entered.append(x)
-            x = layer(x)
-    return entered
 
 
 class Trainer(VBox):
@@ -192,8 +113,8 @@ class Trainer(VBox):
     @staticmethod
     def _look(run: Run, update: Update) -> None:
         if run.state != "diverged":
-            layers = entering(update.net, update.batch[0])
-            run.entered = [np.percentile(each.numpy(), (5, 25, 50, 75, 95)) for each in layers]
+            layers, _ = trace(update.net, update.batch[0])
+            run.entered = [np.percentile(layer.activation_input, (5, 25, 50, 75, 95)) for layer in layers]
 
     def _show(self, png: bytes, progress: float) -> None:
         sentence = html.escape(" ".join(run.words for run in self.runs))
@@ -213,48 +134,6 @@ class Trainer(VBox):
 
     def _say(self, text: str) -> None:
         self.words.value = f"<p>{html.escape(text)}</p>"
-
-
-def picture(runs: Sequence[Run]) -> "Figure":
-    """Draw the runs: loss, test accuracy, and for each layer where its nonlinearity's inputs lie."""
-    below = [f"what enters {run.name}'s layers" for run in runs]
-    below += [""] * (len(below) % 2)
-    rows = 1 + len(below) // 2
-    fig, (loss, accuracy, *panels) = figure("loss on the batch", "test accuracy", *below, rows=rows, height=2.6 * rows)
-    longest = max(run.settings.steps for run in runs)
-    curves = {run.look: running_mean(run.loss, min(WINDOW, len(run.loss))) for run in runs if run.loss}
-    finite = np.concatenate([each[np.isfinite(each)] for each in curves.values()])
-    log_axis(loss.yaxis, (max(1e-5, finite.min(initial=0.1) / 1.5), 10))
-    percent_axis(accuracy.yaxis)
-    make_room(fig, "A")
-    for ax in (loss, accuracy):
-        step_axis(ax, longest, ticks=3)
-    for run in runs:
-        if run.loss:
-            draw_arm(
-                loss,
-                run.look,
-                np.arange(len(curves[run.look])) + len(run.loss) - len(curves[run.look]) + 1,
-                curves[run.look],
-            )
-        draw_arm(accuracy, run.look, *np.array(run.tests).T)
-    label_ends(accuracy, {run.look: run.tests[-1][1] for run in runs})
-    for ax, run in zip(panels, runs, strict=False):
-        _draw_layers(ax, run)
-    if len(runs) % 2:
-        panels[-1].set_axis_off()
-    return fig
-
-
-def _draw_layers(ax: "Axes", run: Run) -> None:
-    """A row a layer: nine in ten of the values as a thin line, half of them as a thick one, their median."""
-    layers = range(1, len(run.entered) + 1)
-    category_axis(ax, [f"{layer}" if len(layers) < 11 or layer % 5 == 0 else "" for layer in layers])
-    for row, (low, from_, median, to, high) in enumerate(run.entered):
-        ax.plot([low, high], [row, row], color=run.look.colour, linewidth=1)
-        ax.plot([from_, to], [row, row], color=run.look.colour, linewidth=4)
-        ax.plot(median, row, color=INK, marker="|", markersize=7)
-    ax.set_ylabel("layer")
 
 
 class Playground:

@@ -64,7 +64,7 @@ def link_terms(app: Sphinx, doctree: nodes.document, page: str) -> None:
     for text in list(doctree.findall(nodes.Text)):
         if not waiting:
             return
-        if not any(isinstance(above, ELSEWHERE) for above in _above(text)):
+        if not any(isinstance(above, ELSEWHERE) for above in _above(text)) and not _in_raw_link(text):
             _link(text, waiting, home)
 
 
@@ -79,6 +79,13 @@ def _link(text: nodes.Text, waiting: dict[str, tuple[str, str]], home: str) -> N
     before, after = nodes.Text(str(text)[: found.start()]), nodes.Text(str(text)[found.end() :])
     text.parent.replace(text, [before, link, after])
     _link(after, waiting, home)
+
+
+def _in_raw_link(text: nodes.Text) -> bool:
+    """Whether the text stands in a link that a chapter writes as HTML."""
+    before = text.parent.children[: text.parent.index(text)]
+    tags = [each.astext() for each in before if isinstance(each, nodes.raw) and re.match(r"</?a\b", each.astext())]
+    return bool(tags) and tags[-1] != "</a>"
 
 
 def _terms(app: Sphinx) -> Iterator[tuple[str, tuple[str, str]]]:

@@ -61,8 +61,9 @@ def running_statistics(momentum: str = "0.1", statistic: str = "mean", layer: in
     for x, text, colour in ((0.34, "— running", BLUE), (0.55, "- - whole data", INK), (0.79, "· mini-batches", MUTED)):
         ax.text(x, 1.035, text, color=colour, transform=ax.transAxes, fontsize=9.5)
     off, off_alone = (now.error(each)[layer - 1, 0] for each in (now.running, now.batch))
+    how = "the plain average" if momentum == "None" else f"momentum {momentum}"
     return fig, (
-        f"Layer {layer}, momentum {momentum}: the running {statistic} is off by {off:.2g} on average from step "
+        f"Layer {layer}, {how}: the running {statistic} is off by {off:.2g} on average from step "
         f"{SETTLED} to {len(batch)}; a single mini-batch of {WATCHED.batch_size} is off by {off_alone:.2g}."
     )
 
@@ -102,9 +103,10 @@ def validation_loss(network: str = "3 layers, rate 1", momentum: float = 0.1, se
         right.plot(np.exp(np.log(values).mean()), place, "o", color=INK, markersize=8)
     right.set_ylim(1.6, -0.6)
     return fig, (
-        f"{network}, momentum {number(momentum)}, from step {SETTLED} on, {len(looks.training)} seeds: with running "
-        f"statistics the validation loss stands at {_range(rows['height'])} times that with statistics taken anew, and "
-        f"from look to look (every {EVERY} steps) it jumps {_range(rows['jumps'])} times as much."
+        f"{network}, momentum {number(momentum)}: on the left seed {seed}, which ends at a validation loss of "
+        f"{looks.loss[momentum][seed][-1]:.2g}. From step {SETTLED} on, over {len(looks.training)} seeds, with running "
+        f"statistics it stands at {_range(rows['height'])} times that with statistics taken anew, and from look to "
+        f"look (every {EVERY} steps) it jumps {_range(rows['jumps'])} times as much."
     )
 
 

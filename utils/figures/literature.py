@@ -29,6 +29,8 @@ ARROWS = {"for": "▲", "against": "▼", "in part": "◆"}
 BELOW = 0.98  # inches, for the years and what shapes and fills mean
 LONGEST = 12  # rows of a table that is not folded
 YEARS = (FIRST - 0.6, LAST + 0.6)
+MOST = max(len(about(theme)) for theme in THEMES)  # works in a theme
+HEIGHT = 0.2 * MOST + BELOW + 0.6  # inches, the same in every state
 
 
 # --- the picture -----------------------------------------------------------------------------------------------------
@@ -48,7 +50,7 @@ def _overview(stance: str) -> Figure:
     columns = {theme: Counter(work.year for work in about(theme)) for theme in THEMES}
     heights = {theme: max(years.values()) + 1 for theme, years in columns.items()}
     rows = sum(heights.values())
-    fig, (ax,) = figure("one mark a work and theme", height=0.19 * rows + BELOW + 0.36, left=1.3, bottom=BELOW)
+    fig, (ax,) = figure("one mark a work and theme", height=HEIGHT, left=1.3, bottom=BELOW)
     floor, middles = 0, []
     for theme, height in heights.items():
         floor += height
@@ -73,10 +75,9 @@ def _height(theme: str, work: Work) -> int:
 def _listed(theme: str, stance: str) -> Figure:
     """A row a work, named at the left; the mechanism beside the mark where there is one."""
     found = about(theme)
-    fig, (ax,) = figure(
-        f"{THEMES[theme]}: {len(found)} works", height=0.2 * len(found) + BELOW + 0.6, left=1.75, bottom=BELOW
-    )
+    fig, (ax,) = figure(f"{THEMES[theme]}: {len(found)} works", height=HEIGHT, left=1.75, bottom=BELOW)
     category_axis(ax, [_short(work.authors) for work in found])
+    ax.set_ylim(max(len(found), MOST / 2) - 0.5, -0.5)  # few rows stand at the top
     _finish(fig, ax)
     for row, (work, name) in enumerate(zip(found, ax.get_yticklabels(), strict=True)):
         is_lit = stance in (ALL_STANCES, work.stance[theme])

@@ -114,15 +114,27 @@ def hessian(net: nn.Sequential, x: Tensor, y: Tensor) -> Tensor:
     (torch.Size([4, 4]), True)
     """
     net = deepcopy(net).double()
-    parameters, x = list(net.parameters()), x.double()
-    with preserve_state(net):
-        gradient = torch.autograd.grad(F.cross_entropy(net(x), y), parameters, create_graph=True)
-    gradient = torch.cat([each.flatten() for each in gradient])
+    parameters, gradient = _gradient(net, x.double(), y)
     rows = []
     for part in torch.eye(len(gradient), dtype=gradient.dtype).split(ROWS):
         found = torch.autograd.grad(gradient, parameters, part, retain_graph=True, is_grads_batched=True)
         rows.append(torch.cat([each.flatten(1) for each in found], 1))
     return torch.cat(rows)
+
+
+def _gradient(net: nn.Sequential, x: Tensor, y: Tensor) -> tuple[list[nn.Parameter], Tensor]:
+    """The parameters, and the gradient of the mean cross-entropy as one vector that can be differentiated again."""
+    parameters = list(net.parameters())
+    with preserve_state(net):
+        found = torch.autograd.grad(F.cross_entropy(net(x), y), parameters, create_graph=True)
+    return parameters, torch.cat([each.flatten() for each in found])
+
+
+@torch.no_grad()
+def _loss(net: nn.Sequential, x: Tensor, y: Tensor) -> float:
+    """The mean cross-entropy in training mode; the network is left as it was."""
+    with preserve_state(net):
+        return F.cross_entropy(net(x), y).item()
 
 
 class Curvature(NamedTuple):
@@ -148,9 +160,7 @@ def curvatures(steps: int = SMALL_NET.steps, seeds: int = SEEDS) -> dict[str, Cu
     found = {norm: [] for norm in nets}
     for norm, net in track([(norm, net) for norm, each in nets.items() for net in each]):
         x, y = (each[:IMAGES] for each in SMALL_NET.task()[:2])
-        with preserve_state(net), torch.no_grad():
-            loss = F.cross_entropy(net(x), y).item()
-        found[norm].append((torch.linalg.eigvalsh(hessian(net, x, y))[-1].item(), loss))
+        found[norm].append((torch.linalg.eigvalsh(hessian(net, x, y))[-1].item(), _loss(net, x, y)))
     return {norm: Curvature(*np.array(each).T) for norm, each in found.items()}
 
 
@@ -196,10 +206,7 @@ def sharpness(net: nn.Sequential, x: Tensor, y: Tensor, powers: int = POWERS) ->
     >>> bool(abs(sharpness(net, x, y, powers=100) - exact) < 1e-3)
     True
     """
-    parameters = list(net.parameters())
-    with preserve_state(net):
-        gradient = torch.autograd.grad(F.cross_entropy(net(x), y), parameters, create_graph=True)
-    gradient = torch.cat([each.flatten() for each in gradient])
+    parameters, gradient = _gradient(net, x, y)
 
     def largest(shift: float) -> float:
         v = torch.randn(gradient.shape, generator=torch_rng(0))
@@ -231,10 +238,7 @@ def courses(norm: str, lr: float, seeds: int = SEEDS) -> list[Course]:
     """
 
     def look(update: Update) -> tuple[float, float]:
-        x, y = update.batch
-        with torch.no_grad(), preserve_state(update.net):
-            loss = F.cross_entropy(update.net(x), y).item()
-        return sharpness(update.net, x, y), loss
+        return sharpness(update.net, *update.batch), _loss(update.net, *update.batch)
 
     return [Course(*each) for each in observe(replace(FULL_BATCH, norm=norm, lr=lr), seeds, LOOKS, look)]
 

@@ -3,11 +3,11 @@
 One BN after one layer. For one unit, over a batch of m examples: `y` is the layer's output, `y_hat` that normalised,
 `sigma` its standard deviation (with 1/m), gamma * y_hat + beta what BN hands on, `g` the gradient of the loss there, at
 BN's *output*, and `v` the gradient of the loss at `y`. gamma and beta are constants. All vectors are (..., m): the
-batch is the last axis. Everything is meant for float64. Of Theorem C.1, in S's appendix C, step (58) is checked.
+batch is the last axis. Everything is meant for float64. Of Theorem C.1, in S's appendix C, one reading is tested.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from typing import NamedTuple
@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from utils.batchnorm import BatchNorm1d
 from utils.cache import cached
 from utils.networks import preserve_state
 from utils.observe import observe
 from utils.seeds import torch_rng
 from utils.sweeps import by_arm
-from utils.training import SEEDS, Run, Settings, Update, by_norm, evenly_spaced, train_seeds, with_gradients
+from utils.training import SEEDS, Settings, Update, by_norm, evenly_spaced, train_all, with_gradients
 
 ACTIVATIONS = {"tanh": torch.tanh, "ReLU": torch.relu, "sigmoid": torch.sigmoid}
 Loss = Callable[[Tensor], Tensor]  # (n, units, m) -> (n,)
@@ -30,6 +29,7 @@ Loss = Callable[[Tensor], Tensor]  # (n, units, m) -> (n,)
 N = 1000  # random networks of a kind
 BATCH_SIZES = (4, 8, 16, 32, 64, 128, 256)
 SPREADS = (0.15, 1.0, 3.0)  # of the layer's output
+MORE_SPREADS = (0.1, 0.3, 1.0, 3.0, 10.0)
 LOSS_UNITS = (0.01, 1.0, 10.0, 32.0, 100.0, 1000.0)  # 32 turns the mean over the batch into the sum
 PARTS = {"60 images": 60, "all 1,437 images": None}  # of the training data, at which trained networks are looked at
 TRAINED = {
@@ -172,6 +172,31 @@ def theorem_4_4(
         -factor * m * g.mean(-1).square(),
         -factor * size**2 * inner(g, y_hat).square(),
     )
+
+
+def theorem_c_1(
+    g: Tensor, y: Tensor, v: Tensor, largest: Tensor, gamma: Tensor | float = 1.0, printed: bool = False
+) -> tuple[Tensor, ...]:
+    """The terms, (...) each, of a bound on the curvature in the weights, along their gradient, for inputs of size 1.
+
+    What is bounded is the largest v' X X' H_y X X' v, with ||X|| <= 1 and `v` and H_y held fixed; `largest` is that
+    without BN, of g' X X' H X X' g. Inputs of size s multiply every term by s^4. With `printed`, S's Theorem C.1 in a
+    reading of ours (its wording was not at hand): the last term of Theorem 4.2 is taken off. Otherwise a bound that
+    holds, in which BN's own curvature is added, with its part along y_hat, that `v` does not see:
+    H_y = gamma^2 / sigma^2 P H P - gamma <g, y_hat> / (m sigma^2) P - (v y_hat' + y_hat v') / (m sigma).
+
+    >>> y, g = torch.tensor([-1.0, 0.0, 1.0]), torch.tensor([1.0, 0.0, 0.0])
+    >>> v = bn_backward(g, y)
+    >>> printed, holds = (sum(theorem_c_1(g, y, v, torch.tensor(0.0), printed=which)) for which in (True, False))
+    >>> bool(holds > printed)   # no curvature after BN
+    True
+    """
+    _, own = terms = theorem_4_2(g, y, v, largest, gamma)
+    if printed:
+        return terms
+    sigma, length = standardize(y)[1][..., 0], v.norm(dim=-1)
+    factor = (gamma / standardize(y)[1])[..., 0] ** 4
+    return factor * largest, own.clamp_min(0), 27**0.5 / 8 * length**3 / (y.shape[-1] ** 0.5 * sigma)
 
 
 class Nearest(NamedTuple):
@@ -454,79 +479,84 @@ def right_over_left_4_4(
     return (sum(theorem_4_4(loss_unit * unit.g, unit.y, 1.0, unit.gamma, printed)) / largest).numpy()
 
 
-class StepOfC1(NamedTuple):
-    """The quadratic form that S maximises over the inputs X in appendix C, for the first unit of n networks, (n,)."""
-
-    at_identity: np.ndarray  # v' H v: its value at X = the identity, which S takes for the largest
-    found: np.ndarray  # its value at another X of size 1
-
-
 @with_gradients
-def hessians(nets: Networks) -> Tensor:
-    """The Hessian of each network's loss, without BN, at the first unit's y: (n, m, m).
+def hessians(loss: Loss, at: Tensor) -> Tensor:
+    """The Hessian of each network's loss for the first unit's values at `at`, by autograd twice: (n, m, m).
 
-    >>> nets = draw(Family(m=8), n=3)
-    >>> v = gradient(nets.loss, nets.y)
-    >>> v[:, 1:] = 0
-    >>> form = torch.einsum("ni,nij,nj->n", v[:, 0], hessians(nets), v[:, 0])
-    >>> torch.allclose(form, curvature(nets.loss, nets.y, v))
-    True
+    >>> hessians(lambda z: z.pow(3).sum((1, 2)), torch.tensor([[[1.0, 2.0]]]))
+    tensor([[[ 6.,  0.],
+             [ 0., 12.]]])
     """
-    y = nets.y.detach().requires_grad_()
-    (first,) = torch.autograd.grad(nets.loss(y).sum(), y, create_graph=True)
-    rows = [torch.autograd.grad(first[:, 0, i].sum(), y, retain_graph=True)[0][:, 0] for i in range(y.shape[-1])]
+    at = at.detach().requires_grad_()
+    (first,) = torch.autograd.grad(loss(at).sum(), at, create_graph=True)
+    rows = [torch.autograd.grad(each.sum(), at, retain_graph=True)[0][:, 0] for each in first[:, 0].unbind(1)]
     return torch.stack(rows, 1)
 
 
-def larger_inputs(v: Tensor, hessian: Tensor, steps: int = 300) -> Tensor:
-    """Inputs X of size 1 for which v' X X' H X X' v is large, as one column x: (n, m), (n, m, m) -> (n, m).
+def worst_inputs(v: Tensor, hessian: Tensor) -> Tensor:
+    """The inputs X of size 1 with the largest v' X X' H X X' v, as one column x: (n, m), (n, m, m) -> (n, m).
 
-    X X' v runs over the ball whose diameter reaches from 0 to v, and each z in it is made by the one column
-    x = z / sqrt(z . v), which is no longer than 1. In the ball z' H z is raised by steps along its gradient, each
-    brought back into the ball: from v, and from where the line through its middle along H's first eigenvector ends.
+    X X' v runs over the ball whose diameter reaches from 0 to v, where z' z <= z' v, and the one column
+    x = z / sqrt(z' v), no longer than 1, makes each z in it. There z' H z is largest at z = mu / 2 (mu - H)^-1 v, with
+    the mu, between H's largest eigenvalue and its double, for which z is on the ball's edge; where no eigenvalue is
+    positive, at z = 0.
 
     >>> v, hessian = torch.tensor([[1.0, 0.0]]).double(), torch.diag(torch.tensor([-1.0, 4.0])).double()[None]
-    >>> x = larger_inputs(v, hessian)
-    >>> bool(x.norm() <= 1 + 1e-9)
-    True
+    >>> x = worst_inputs(v, hessian)
+    >>> x * (x * v).sum()
+    tensor([[0.4000, 0.4899]], dtype=torch.float64)
     """
-    middle, radius = v / 2, v.norm(dim=-1, keepdim=True) / 2
     values, vectors = torch.linalg.eigh(hessian)
-    size = values.abs().amax(-1).view(1, -1, 1)
-    z = torch.stack([v, *(middle + sign * radius * vectors[..., -1] for sign in (1, -1))])  # (starts, n, m)
-    for _ in range(steps):
-        z = z + torch.einsum("nij,snj->sni", hessian, z) / size
-        away = z - middle
-        z = middle + away * (radius / away.norm(dim=-1, keepdim=True)).clamp(max=1)
-    best = torch.einsum("sni,nij,snj->sn", z, hessian, z).argmax(0)
-    z = z[best, torch.arange(len(v))]
-    return z / (z * v).sum(-1, keepdim=True).clamp_min(1e-300).sqrt()
+    values = values / values.abs().amax(-1, keepdim=True).clamp_min(1e-300)
+    top = values[:, -1:].clamp_min(1e-12)
+    along, least = (v[:, None] @ vectors)[:, 0], 1e-10 * v.norm(dim=-1, keepdim=True)
+    along = torch.where(along.abs() < least, least, along)  # else no mu may bring z to the edge
+    low, high = torch.zeros_like(top), top  # of mu - top
+    for _ in range(100):
+        beyond = (low + high) / 2
+        outside = ((2 * values - top - beyond) * (along / (top - values + beyond)).square()).sum(-1, keepdim=True) > 0
+        low, high = torch.where(outside, beyond, low), torch.where(outside, high, beyond)
+    z = (vectors @ ((top + high) / 2 * along / (top - values + high))[..., None])[..., 0]
+    return z / inner(z, v).clamp_min(1e-300).sqrt()[..., None]
+
+
+class InTheWeights(NamedTuple):
+    """The curvature in a unit's weights along their gradient, for the worst inputs of size 1, in n networks, (n,)."""
+
+    with_bn: np.ndarray
+    without: np.ndarray
+    at_identity: np.ndarray  # without BN, at X = the identity, which S takes for the worst
+    printed: np.ndarray  # Theorem C.1's bound on the one with BN, as we read it
+    repaired: np.ndarray
+
+    @property
+    def holds(self) -> np.ndarray:
+        """Where the printed bound holds, but for rounding."""
+        return self.with_bn <= self.printed + 1e-9 * np.abs(self.printed)
 
 
 @cache
-def step_of_c_1(family: Family = Family(m=16), n: int = 200, seed: int = 0) -> StepOfC1:
-    """Look for inputs X, of size 1, that beat the identity in step (58) of Theorem C.1 (S, appendix C).
+def in_the_weights(family: Family = Family(m=16, matched="both"), n: int = 200, seed: int = 0) -> InTheWeights:
+    """Try Theorem C.1 (S, appendix C), with all gradients and Hessians held fixed; networks whose unit is alive.
 
-    >>> step = step_of_c_1(n=5)
-    >>> bool((step.found >= step.at_identity - 1e-12).all())
-    True
+    >>> tried = in_the_weights(n=5)
+    >>> (tried.without > tried.at_identity).all(), (tried.with_bn < tried.repaired).all()
+    (np.True_, np.True_)
     """
-    nets = draw(family, n, seed)
-    v, hessian = gradient(nets.loss, nets.y)[:, 0], hessians(nets)
-    x = larger_inputs(v, hessian)
-    reached = x * inner(x, v)[:, None]
-    form = [torch.einsum("ni,nij,nj->n", each, hessian, each).numpy() for each in (v, reached)]
-    return StepOfC1(*form)
+    nets, unit = draw(family, n, seed), units(family, n, seed)
+    met, at_y = hessians(nets.loss, nets.bn(nets.y)), hessians(nets.loss_at_y, nets.y)
+    without, with_bn = _largest(unit.g, met), _largest(unit.v, at_y)
+    at_identity = torch.einsum("ni,nij,nj->n", unit.g, met, unit.g)
+    bounds = (sum(theorem_c_1(unit.g, unit.y, unit.v, without, unit.gamma, printed)) for printed in (True, False))
+    alive = inner(unit.v, unit.v) > 0
+    return InTheWeights(*(each[alive].numpy() for each in (with_bn, without, at_identity, *bounds)))
 
 
-def beaten_in_c_1(seeds: int = SEEDS) -> np.ndarray:
-    """The share of 200 networks in which other inputs beat the identity by a hundredth, (seeds,).
-
-    >>> bool((beaten_in_c_1(seeds=2) > 0.9).all())
-    True
-    """
-    steps = (step_of_c_1(seed=seed) for seed in range(seeds))
-    return np.array([np.mean(step.found > step.at_identity + 0.01 * abs(step.at_identity)) for step in steps])
+def _largest(v: Tensor, hessian: Tensor) -> Tensor:
+    """The largest v' X X' H X X' v over the inputs X of size 1; at X = 0 it is 0."""
+    x = worst_inputs(v, hessian)
+    z = x * inner(x, v)[:, None]
+    return torch.einsum("ni,nij,nj->n", z, hessian, z).clamp_min(0)
 
 
 # --- for the claims: each seed draws networks of its own --------------------------------------------------------------
@@ -591,6 +621,43 @@ def shares_by_spread(seeds: int = SEEDS, n: int = 200) -> dict[str, np.ndarray]:
     return {
         name: shares(lambda seed, kind=kind: two_networks(kind, n, seed).holds, seeds) for name, kind in kinds.items()
     }
+
+
+def shares_of_c_1(seeds: int = SEEDS, n: int = 100) -> dict[str, np.ndarray]:
+    """In which share Theorem C.1 holds as printed, gamma = sigma and beta = mu, (seeds,) a spread.
+
+    >>> list(shares_of_c_1(seeds=2, n=5))
+    ['spread 0.15', 'spread 1', 'spread 3']
+    """
+    kinds = {f"spread {spread:g}": Family(m=16, spread=spread, matched="both") for spread in SPREADS}
+    return {
+        name: shares(lambda seed, kind=kind: in_the_weights(kind, n, seed).holds, seeds) for name, kind in kinds.items()
+    }
+
+
+def missed_in_c_1(seeds: int = SEEDS) -> np.ndarray:
+    """The share of 200 networks in which the worst inputs exceed the identity by a hundredth, (seeds,).
+
+    >>> bool((missed_in_c_1(seeds=2) > 0.9).all())
+    True
+    """
+    tried = (in_the_weights(seed=seed) for seed in range(seeds))
+    return np.array([np.mean(each.without > each.at_identity + 0.01 * abs(each.at_identity)) for each in tried])
+
+
+def used_of_repaired_c_1(seeds: int = SEEDS, n: int = 30) -> dict[str, np.ndarray]:
+    """The largest curvature in the weights over its repaired bound, in any of n networks, (seeds,) a kind.
+
+    >>> all((each < 1).all() for each in used_of_repaired_c_1(seeds=2, n=5).values())
+    True
+    """
+    tried = {
+        f"{kind.nonlinearity}, gamma {kind.gamma:g}": [
+            in_the_weights(replace(kind, m=16), n, seed) for seed in range(seeds)
+        ]
+        for kind in KINDS
+    }
+    return {name: np.array([(each.with_bn / each.repaired).max() for each in row]) for name, row in tried.items()}
 
 
 # --- and networks that are trained ------------------------------------------------------------------------------------
@@ -664,63 +731,15 @@ def removed(network: str, arm: str = "bn", part: str = "all 1,437 images", at: i
     return np.array([1 - run.left[at, place] for run in projections(network)[arm]])
 
 
-class DetachedBatchNorm1d(BatchNorm1d):
-    """BN with the same outputs, whose backward pass takes the batch's mean for a constant: it leaves g's mean in.
-
-    >>> x = torch.rand(5, 3, requires_grad=True)
-    >>> layer = DetachedBatchNorm1d(3)
-    >>> torch.equal(layer(x), BatchNorm1d(3)(x))
-    True
-    >>> layer(x).sum().backward()   # BN's gradient here would be zero
-    >>> bool((x.grad > 0.1).all())
-    True
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise `input` (N, C)."""
-        out = super().forward(input)
-        if not self.training:
-            return out
-        mean, scale = input.mean(0), self.weight * torch.rsqrt(input.var(0, correction=0) + self.eps)
-        return out + (mean - mean.detach()) * scale
-
-
-@dataclass(frozen=True)
-class Detached(Settings):
-    """Settings whose network has :class:`DetachedBatchNorm1d` in the place of BN."""
-
-    def network(self, seed: int) -> nn.Sequential:
-        """Build the untrained network of this seed.
-
-        >>> type(Detached("bn", depth=1).network(seed=0)[1]).__name__
-        'DetachedBatchNorm1d'
-        """
-        layers = super().network(seed)
-        each = (DetachedBatchNorm1d(self.width) if isinstance(layer, BatchNorm1d) else layer for layer in layers)
-        return nn.Sequential(*each)
-
-
-@cached
-def losses_with_mean_left_in(settings: Settings, seeds: int = SEEDS) -> np.ndarray:
-    """The training loss at the end, of the last 30 batches, if BN's backward pass leaves the gradient's mean in.
-
-    >>> losses_with_mean_left_in(Settings("bn", steps=2), seeds=3).shape
-    (3,)
-    """
-    detached = Detached(**{field.name: getattr(settings, field.name) for field in fields(settings)})
-    return _final_losses(train_seeds.func(detached, seeds))
-
-
-def _final_losses(runs: Sequence[Run]) -> np.ndarray:
-    return np.array([run.final_loss(30) for run in runs])
-
-
 def without_projection(network: str) -> dict[str, np.ndarray]:
-    """The training loss at the end with BN, and with a backward pass that leaves the mean in: (seeds,) each.
+    """The training loss at the end, of the last 30 batches, with BN and with its mean held, (seeds,) each.
+
+    Held, the mean is a constant in the backward pass, which therefore leaves the gradient's mean in
+    (:class:`utils.norms.PartialNorm`).
 
     >>> losses = without_projection("sigmoid")
-    >>> bool((losses["mean left in"] > losses["bn"]).all())
+    >>> bool((losses["bn, mean held"] > losses["bn"]).all())
     True
     """
-    bn = replace(TRAINED[network], norm="bn")
-    return {"bn": _final_losses(train_seeds(bn)), "mean left in": losses_with_mean_left_in(bn)}
+    runs = train_all(by_norm(TRAINED[network], ("bn", "bn, mean held")))
+    return {norm: np.array([run.final_loss(30) for run in each]) for norm, each in runs.items()}

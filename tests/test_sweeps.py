@@ -4,6 +4,7 @@ import joblib
 import numpy as np
 import pytest
 
+from utils import sweeps
 from utils.progress import Cancelled, report_progress
 from utils.sweeps import sweep
 from utils.training import Settings, train, train_all
@@ -54,7 +55,7 @@ def test_a_cluster_gives_the_same_bits(fresh, in_one_process, tmp_path):
 
 def test_what_lies_on_disk_is_read_where_the_sweep_was_started(fresh, in_one_process, monkeypatch):
     sweep(fresh, RUNS)
-    monkeypatch.setattr(joblib, "Parallel", None)  # no other process may be asked
+    monkeypatch.setattr(sweeps, "ProcessPoolExecutor", None)  # no other process may be asked
     assert_same(sweep(fresh, RUNS, on=2), in_one_process)
 
 
@@ -68,7 +69,6 @@ def test_a_job_named_twice_is_computed_once(fresh):
 
 
 @pytest.mark.parametrize(("on", "total"), [(1, 3000), (2, 10)])
-@pytest.mark.filterwarnings("ignore:.*tasks:UserWarning")  # joblib tells what it throws away
 def test_a_sweep_says_how_far_it_is_and_stops_when_told(on, total, fresh):
     heard = []
 

@@ -10,10 +10,12 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from utils.batchnorm import BatchNorm1d
+from utils.experiments import drift
 from utils.experiments import interventions as experiment
 from utils.networks import mlp, preserve_state
 from utils.norms import PartialNorm
-from utils.training import updates
+from utils.observe import trace
+from utils.training import Settings, train_seeds, updates
 
 X = torch.randn(12, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 G = torch.randn(12, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -108,21 +110,6 @@ class Affine(nn.Module):
         return (x - self.mean) / self.std * self.weight + self.bias
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_the_sharpness_is_the_largest_eigenvalue_even_where_a_negative_one_is_larger_in_size(monkeypatch, sign):
-    matrix = torch.diag(torch.tensor([sign * 5.0, 2.0, -1.0]))
-    net = nn.Linear(1, 2)  # its three parameters make a quadratic form
-    net.bias = nn.Parameter(torch.zeros(1))
-
-    def loss(_, __):
-        w = torch.cat([each.flatten() for each in net.parameters()])
-        return w @ matrix @ w / 2
-
-    monkeypatch.setattr(experiment.F, "cross_entropy", loss)
-    monkeypatch.setattr(net, "forward", lambda x: x)
-    assert experiment.sharpness(net, X, X, powers=200) == pytest.approx(5.0 if sign == 1 else 2.0, rel=1e-3)
-
-
 def test_a_share_is_removed_of_the_gain(monkeypatch):
     known = {"plain": np.array([0.4, 0.6]), "bn": np.array([0.9, 0.9])}
 
@@ -140,3 +127,91 @@ def test_every_intervention_trains_and_is_one_change():
         settings = replace(experiment.RELU, depth=2, steps=1, **how)
         assert len(list(updates(settings, 0))) == 2, name
         assert len(how) == 1 or how == {"norm": "bn", "fixed_lengths": True}
+
+
+# --- drift ------------------------------------------------------------------------------------------------------------
+
+TINY = Settings(depth=2, width=6, nonlinearity="relu", steps=4, batch_size=20, lr=0.3)
+
+
+def test_a_plain_network_is_followed_where_its_values_enter_the_nonlinearity():
+    path = drift.follow(TINY, seeds=3)
+    images = TINY.task().x_train[: drift.PROBE]
+    for seed in range(3):
+        for update in updates(TINY, seed):
+            for layer, values in enumerate(trace(update.net, images)[0]):
+                seen = torch.from_numpy(path.mean[update.step, layer, seed])
+                assert_close(seen, values.activation_input.mean(0), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["plain", "bn"])
+def test_what_moves_networks_side_by_side_is_a_layer_that_moves_one_alone(norm):
+    settings = replace(TINY, norm=norm)
+    shifts = torch.randn(settings.steps + 1, 2, 3, 6, generator=torch.Generator().manual_seed(0))
+    path = drift.follow(settings, lambda made, layer, x: x + shifts[made, layer][:, None], seeds=3)
+    for seed in range(3):
+        assert path.accuracy[seed].tolist() == pytest.approx(accuracies_alone(settings, seed, shifts[:, :, seed]))
+
+
+def accuracies_alone(settings, seed, shifts):
+    made, accuracies = 0, []
+
+    def hook(layer):
+        return lambda _, x: x[0] + shifts[made, layer]
+
+    for update in updates(settings, seed):
+        if update.step == 0:
+            for layer, relu in enumerate(module for module in update.net if isinstance(module, nn.ReLU)):
+                relu.register_forward_pre_hook(hook(layer))
+        else:
+            accuracies.append(update.accuracy)
+        made = update.step
+    return accuracies
+
+
+def test_nothing_is_changed_where_nothing_is_moved():
+    bn = replace(TINY, norm="bn")
+    assert drift.follow(bn, seeds=3).accuracy.tolist() == [run.accuracy.tolist() for run in train_seeds.func(bn, 3)]
+
+
+def test_behind_bn_the_inputs_move_by_what_is_put_in_and_by_no_more():
+    """With gamma 1 and beta 0: what a layer before was moved by does not add up."""
+    shifts = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0))
+    bn = replace(TINY, norm="bn", steps=1, lr=0.0)
+    path = drift.follow(bn, lambda made, layer, x: x + made * shifts[layer][:, None], seeds=3)
+    assert_close(torch.from_numpy(path.mean[1] - path.mean[0]), shifts, rtol=0, atol=1e-5)
+
+
+def test_what_stands_displaced_is_as_far_out_as_what_drifts():
+    far = np.random.default_rng(0).normal(size=(101, 3, 10, 4)).cumsum(0)
+    still = drift.put_back(far, drift.STILL)
+    assert not np.ptp(still, axis=0).any()
+    assert all(any((still[0, :, i] == row).all() for row in far[:, :, i]) for i in range(10))
+    times = [next(t for t, row in enumerate(far[:, :, i]) if (still[0, :, i] == row).all()) for i in range(10)]
+    assert np.diff(times).tolist() == pytest.approx([10] * 9, abs=1)
+
+
+def test_the_slow_part_is_a_running_mean_and_the_last_layer_can_be_left_out():
+    far = np.random.default_rng(0).normal(size=(101, 3, 10, 4)).cumsum(0)
+    slow = drift.put_back(far, drift.SLOWLY)
+    assert slow.shape == far.shape
+    assert_close(slow[50], far[35:65].mean(0))
+    inner = drift.put_back(far, drift.INNER)
+    assert (inner[:, :-1] == far[:, :-1]).all() and not inner[:, -1].any()
+    with pytest.raises(ValueError, match="inputs"):
+        drift.put_back(far, "loudly")
+
+
+def test_a_seed_that_diverges_stays_where_it_was():
+    mean, width = np.arange(4.0).reshape(4, 1, 1, 1) * np.ones((4, 2, 2, 3)), np.ones((4, 2, 2, 3))
+    mean[2:, 1, 0, 1] = np.nan
+    far = drift.distances(drift.Path(mean, 2 * width, np.zeros((2, 3))), "ReLU, rate 0.1")
+    assert far[:, 0, 0, 0].tolist() == [0, 0.5, 0.5, 0.5]
+    assert far[:, 0, 1, 0].tolist() == [0, 0.5, 1, 1.5]
+    assert drift.distances(drift.Path(mean, 2 * width, None), "sigmoid, Figure 1")[3, 0, 1, 0] == 3
+
+
+def test_the_drift_is_there_again_and_beta_does_not_take_it_out():
+    for network in drift.NETWORKS:
+        assert drift.returned(network).mean() > 0.9
+        assert drift.returned(network, drift.PLAIN_STILL).mean() < 1e-3

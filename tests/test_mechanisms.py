@@ -1,6 +1,7 @@
 """The evidence of "Other mechanisms", against what is known exactly."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from utils.experiments import mechanisms as experiment
 from utils.networks import mlp
 from utils.observe import trace
+from utils.training import updates
 
 
 def test_the_effective_rank_counts_directions():
@@ -78,6 +80,24 @@ def test_saturation_is_measured_on_what_enters_the_sigmoids():
     assert run.slope[0, 0] == pytest.approx((4 * first * (1 - first)).mean().item(), rel=1e-5)
     assert run.flat[0, 0] == pytest.approx((layers[0].preactivation.abs() > 4).float().mean().item(), rel=1e-5)
     assert 4 * (s := 1 / (1 + math.exp(-experiment.FLAT))) * (1 - s) < 0.1
+
+
+def test_a_turn_is_the_angle_between_the_weights_before_a_step_and_after_it():
+    lr, decay = 1.0, 0.006
+    (run,) = experiment.turning.func(lr, lr * decay, seeds=1)
+    settings = replace(experiment.DECAYING, lr=lr, weight_decay=decay, steps=10)
+    weights = [update.net[3].weight.detach().double().clone() for update in updates(settings, 0)]
+    for look in (1, 2):
+        before, after = weights[5 * look - 1].flatten(), weights[5 * look].flatten()
+        cosine = torch.dot(before, after) / (before.norm() * after.norm())
+        assert run.turn[look] == pytest.approx(torch.acos(cosine).item(), rel=0.02)
+        assert run.rate[look] == pytest.approx(lr / after.square().sum().item(), rel=1e-4)
+
+
+def test_at_the_balance_a_step_takes_from_the_length_what_decay_takes():
+    product = 0.004
+    length, turn = 3.0, experiment.balance(product)
+    assert (length * turn) ** 2 == pytest.approx(2 * product * length**2)
 
 
 def test_a_sigmoid_of_zero_weights_has_its_largest_slope():

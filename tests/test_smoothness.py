@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,14 +17,15 @@ from utils.experiments.smoothness import (
     START,
     LineProbes,
     Quantity,
+    Rate,
     along_gradient,
+    along_gradients,
     envelope,
     extent,
     extent_ratios,
     extent_ratios_at_loss,
     final_losses,
     loss_of,
-    median_extent,
     overshoots,
     probe_training,
     random_direction,
@@ -141,6 +143,30 @@ def test_the_statistics_carry_their_gradient():
     assert line.gradient_changes[0] == pytest.approx((there - here).norm().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("norm", ["plain", "bn", "noisy", "linf", "images"])
+def test_all_networks_of_a_moment_go_as_each_goes_alone(norm):
+    """The same places with the same batch and noise, and everything is left as it was."""
+    settings = replace(SMALL, norm=norm)
+    if norm == "images":
+        settings = Settings("bn", depth=2, width=4, nonlinearity="relu", batch_size=6, data="fashion", steps=3)
+    with one_thread():
+        for moment in updates_together(settings, 3):
+            if moment.step == 3:
+                break
+        nets, rates = moment.ensemble.nets, [0.1, 0.6]
+        before = [everything(net)[: len(list(net.parameters())) + len(list(net.buffers()))] for net in nets]
+        noise = [g.get_state() for net in nets for g in generators_of(net)]
+        found = along_gradients(moment, settings, rates)
+        for net, old in zip(nets, before, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip([*net.parameters(), *net.buffers()], old, strict=True))
+        now = [g.get_state() for net in nets for g in generators_of(net)]
+        assert all(torch.equal(a, b) for a, b in zip(now, noise, strict=True))
+        for i, net in enumerate(nets):
+            loss = loss_of(net, *(part[i] for part in moment.batch), settings.loss)
+            for ours, alone in zip(found, along_gradient(loss, list(net.parameters()), rates), strict=True):
+                assert ours[i] == pytest.approx(alone, rel=1e-4)
+
+
 def test_a_loss_that_overflows_is_told_as_it_is():
     line = along_gradient(lambda w: (w[0] ** 4).sum(), [torch.tensor([1e6])], [0.1, 1e3])
     assert not np.isfinite(line.losses).any()
@@ -255,7 +281,6 @@ def test_runs_are_compared_moment_by_moment():
     )
     assert extent_ratios([other], [MADE_UP], Quantity.LOSS) == [3]
     assert extent_ratios([other], [MADE_UP], Quantity.LOSS, START) == [1]
-    assert (median_extent(MADE_UP, Quantity.LOSS), median_extent(MADE_UP, Quantity.LOSS, WHOLE)) == (4, 3)
     assert (overshoots(MADE_UP), overshoots(MADE_UP, WHOLE)) == (1, 0.5)
     assert final_losses([MADE_UP]) == [19.5]
 
@@ -280,6 +305,55 @@ def test_the_faster_network_is_probed_at_the_same_places():
     assert np.allclose(own.distances[0] / own.gradient_norm[0], fast.distances[0] / fast.gradient_norm[0])
     assert np.allclose(own.losses[0], fast.losses[0], rtol=1e-4)  # before the first update they are the same
     assert not np.allclose(own.losses[1], fast.losses[1], rtol=1e-2)
+
+
+def test_rates_are_chosen_on_images_set_aside_from_one_grid_for_both(monkeypatch):
+    """The best is early and high; the largest usable ends with four fifths of the best of either arm."""
+    ends = {"plain": [0.5, 0.9, 0.75, 0.1, 0.1], "bn": [0.6, 0.9, 0.95, 0.8, 0.2]}  # over the grid
+    early = {"plain": [0.1, 0.2, 0.9, 0.1, 0.1], "bn": [0.1, 0.9, 0.2, 0.2, 0.1]}
+    grid = [0.05, 0.2, 0.8, 3.2, 12.8]
+
+    def trained(arms, seeds):
+        assert {(s.norm, s.lr) for s in arms.values()} == {(arm, lr) for arm in ends for lr in grid}
+        assert all(s.validation and seeds == 2 for s in arms.values())
+        found = {}
+        for key, s in arms.items():
+            at = grid.index(s.lr)
+            accuracy = np.array([early[s.norm][at], ends[s.norm][at]])
+            curve = SimpleNamespace(eval_steps=np.array([0, s.steps]), test_accuracy=accuracy)
+            curve.accuracy_at = lambda steps, a=accuracy: np.where(np.asarray(steps) < 100, *a)
+            found[key] = [curve] * seeds
+        return found
+
+    monkeypatch.setattr(smoothness, "train_all", trained)
+    found = smoothness.rates_of.__wrapped__(FIRST, seeds=2)
+    assert found[Rate.EQUAL] == {"plain": 0.1, "bn": 0.1}
+    assert found[Rate.BEST]["bn"] == 0.2
+    assert found[Rate.LARGEST] == {"plain": 0.2, "bn": 3.2}  # 0.75 is less than 0.8 x 0.95
+
+
+def test_each_arm_is_probed_along_its_own_step(monkeypatch):
+    rates = {rate: {"plain": 0.1, "bn": 0.3} for rate in Rate}
+    monkeypatch.setattr(smoothness, "rates_of", lambda network: rates)
+    monkeypatch.setattr(smoothness, "probe_training", lambda settings, seeds, every: (settings.norm, settings.lr))
+    assert smoothness.probes_of(FIRST, "bn", 2, Rate.BEST) == ("bn", 0.3)
+    assert smoothness.probes_of(FIRST, "bn", 2) == ("bn", smoothness.NETWORKS[FIRST].lr)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_sharpness_is_the_largest_eigenvalue_even_where_a_negative_one_is_larger_in_size(monkeypatch, sign):
+    matrix = torch.diag(torch.tensor([sign * 5.0, 2.0, -1.0]))
+    net = torch.nn.Linear(1, 2)  # its three parameters make a quadratic form
+    net.bias = torch.nn.Parameter(torch.zeros(1))
+
+    def loss(_, __):
+        w = torch.cat([each.flatten() for each in net.parameters()])
+        return w @ matrix @ w / 2
+
+    monkeypatch.setattr(smoothness.F, "cross_entropy", loss)
+    monkeypatch.setattr(net, "forward", lambda x: x)
+    x = torch.zeros(2, 1)
+    assert smoothness.sharpness(net, x, x, powers=200) == pytest.approx(5.0 if sign == 1 else 2.0, rel=1e-3)
 
 
 # --- directions and slices -------------------------------------------------------------------------------------------

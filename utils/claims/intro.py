@@ -28,7 +28,7 @@ CLAIMS = (
     ),
     Claim(
         "intro.larger-rates",
-        "The largest usable learning rate is several times larger with BN.",
+        "The largest learning rate with nine tenths of the best accuracy is several times larger with BN.",
         "Ioffe & Szegedy 2015, section 3.3; 4.2.2: plain Inception overflows at five times its rate",
         f"ratio of the largest rates that give 0.9 of the best accuracy, grid of factors of about 3; {NETS}",
         lambda: {f"{depth} layers": what_batchnorm_buys.usable_rate_ratio(depth) for depth in intro.DEPTHS},

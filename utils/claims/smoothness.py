@@ -9,21 +9,22 @@ from utils.experiments import smoothness as experiment
 from utils.experiments.smoothness import (
     DEEP,
     EARLY,
-    EQUAL_LOSS,
     FAST,
     FIRST,
+    GOOD,
     LATE,
     NETWORKS,
     RELATIVES,
     START,
     Quantity,
-    extent_ratios_at_loss,
+    Rate,
     final_loss_ratios,
-    probes_of,
     ratios,
+    ratios_at_loss,
 )
 
 PAPER = "Santurkar et al. 2018, section 3.1, figure 4 (a VGG on CIFAR-10)"
+OWN = "each arm along its own step, at its own rate, chosen on images set aside"
 SECOND_HALF = "plain over BN along the gradient, the median over the second half of training: "
 
 
@@ -31,13 +32,24 @@ def _everywhere(quantity: Quantity, part: tuple[float, float] = LATE) -> Callabl
     return lambda: {name: ratios(name, quantity, part) for name in NETWORKS}
 
 
-def _at_equal_loss() -> dict[str, np.ndarray]:
+DIVERGED = 1e6  # what counts for the infinite ratio of a run that diverged
+
+
+def _at_own_rates(*networks: str) -> dict[str, np.ndarray]:
     found = {}
-    for name, level in EQUAL_LOSS.items():
-        runs = probes_of(name, "plain"), probes_of(name, "bn")
-        for quantity in (Quantity.GRADIENT, Quantity.FAR):
-            found[f"{name}, {quantity}"] = extent_ratios_at_loss(*runs, quantity, level)
+    for name in networks:
+        for rate in (Rate.BEST, Rate.LARGEST):
+            found[f"{name}, {rate}"] = np.minimum(ratios(name, Quantity.GRADIENT, rate=rate), DIVERGED)
     return found
+
+
+def _loss_at_largest_over_equal() -> dict[str, np.ndarray]:
+    largest, equal = (ratios(DEEP, Quantity.LOSS, rate=rate) for rate in (Rate.LARGEST, Rate.EQUAL))
+    return {DEEP: largest / equal}
+
+
+def _at_equal_loss() -> dict[str, np.ndarray]:
+    return {f"{name}, {rate}": ratios_at_loss(name, Quantity.GRADIENT, rate) for name in NETWORKS for rate in Rate}
 
 
 def _at_start() -> dict[str, np.ndarray]:
@@ -54,6 +66,14 @@ def _as_narrow_but_behind() -> dict[str, np.ndarray]:
         "BN's change of gradient over plain's": ratios(FIRST, Quantity.GRADIENT, arm="bn", over=FAST),
         "plain's final loss over BN's": final_loss_ratios(FIRST, FAST),
     }
+
+
+def _edge() -> dict[str, np.ndarray]:
+    found = {}
+    for lr in experiment.EDGE_RATES:
+        plain, bn = (experiment.at_the_end(arm, lr)["sharpness"] for arm in experiment.ARMS)
+        found[f"rate {lr:g}"] = plain / bn
+    return found
 
 
 def _relatives() -> dict[str, np.ndarray]:
@@ -128,15 +148,62 @@ CLAIMS: tuple[Claim, ...] = (
         above(1.0),
         "ratio",
         "times",
-        shown="smoothness#the-bands",
+        shown="smoothness_in_depth#the-factors",
+    ),
+    Claim(
+        "smoothness.own-rates",
+        "So it does with each arm at its best rate, and at its largest usable one, in the two networks from Glorot's "
+        "start.",
+        "this book",
+        SECOND_HALF + f"the largest change of the gradient; {OWN}",
+        lambda: _at_own_rates(FIRST, DEEP),
+        above(1.0),
+        "median",
+        "times",
+        shown="smoothness#a-band-belongs-to-a-rate",
+    ),
+    Claim(
+        "smoothness.own-rates-shallow",
+        "In the shallow network from He's start, at such rates, it is the other way round.",
+        "this book",
+        SECOND_HALF + f"the largest change of the gradient; {OWN}",
+        lambda: _at_own_rates(GOOD),
+        below(1.0),
+        "median",
+        "times",
+        shown="smoothness#a-band-belongs-to-a-rate",
+    ),
+    Claim(
+        "smoothness.loss-at-own-rates",
+        "With ten layers the factor of the loss is less than half as large with each arm at its largest usable rate as "
+        "with one rate for both.",
+        "this book",
+        f"plain over BN, highest minus lowest loss, second half: that ratio there over that at equal rates; {OWN}",
+        _loss_at_largest_over_equal,
+        below(0.5),
+        "median",
+        "times",
+        shown="smoothness#a-band-belongs-to-a-rate",
     ),
     Claim(
         "smoothness.equal-loss",
-        "So it is where the two networks have the same loss.",
+        "Where the two have the same loss, the gradient changes less along the step with BN, in all three networks: at "
+        "equal rates, at each arm's best, and at each arm's largest usable one.",
         "this book",
-        "plain over BN, the median of the three moments nearest to a loss that both reach: the gradient's largest "
-        "change, and its change over the distance at the longest length",
+        f"plain over BN, the median of the three moments nearest to a loss that both reach: the gradient's largest "
+        f"change; {OWN}, or at one rate for both",
         _at_equal_loss,
+        above(1.0),
+        "median",
+        "times",
+        shown="smoothness#a-band-belongs-to-a-rate",
+    ),
+    Claim(
+        "smoothness.equal-loss-far",
+        "And at equal rates it changes less there for each unit of distance, at four times the step.",
+        "this book",
+        "the same moments: the change of the gradient over the distance at the longest length",
+        lambda: {name: ratios_at_loss(name, Quantity.FAR) for name in NETWORKS},
         above(1.0),
         "ratio",
         "times",
@@ -162,7 +229,7 @@ CLAIMS: tuple[Claim, ...] = (
         below(0.5),
         "median",
         "times",
-        shown="smoothness#a-band-belongs-to-a-rate",
+        shown="smoothness_in_depth#the-same-places-another-rate",
     ),
     Claim(
         "smoothness.narrow-and-behind",
@@ -173,7 +240,18 @@ CLAIMS: tuple[Claim, ...] = (
         above(1.0),
         "median",
         "times",
-        shown="smoothness#a-band-belongs-to-a-rate",
+        shown="smoothness_in_depth#the-same-places-another-rate",
+    ),
+    Claim(
+        "smoothness.edge",
+        "At one and the same rate BN ends where the largest curvature is lower.",
+        "this book",
+        "largest eigenvalue of the Hessian after 200 full-batch steps, plain over BN; four ReLU layers, Fashion-MNIST",
+        _edge,
+        above(1.2),
+        "ratio",
+        "times",
+        shown="smoothness_in_depth#the-same-places-another-rate",
     ),
     Claim(
         "smoothness.relatives",

@@ -17,11 +17,9 @@ from torch.nn import functional as F
 from utils.cache import cached
 from utils.experiments.noise_on_purpose import accuracy_curves, area
 from utils.networks import preserve_state
-from utils.observe import observe
 from utils.progress import track
-from utils.seeds import torch_rng
 from utils.sweeps import sweep
-from utils.training import SEEDS, Settings, Update, trained_seeds, with_gradients
+from utils.training import SEEDS, Settings, trained_seeds, with_gradients
 
 RELU = Settings(depth=10, width=48, nonlinearity="relu", init="he", batch_size=32, steps=150, n_evals=2)
 NETWORKS = {
@@ -183,72 +181,3 @@ def curvature_ratios(over: str, of: str = "bn, both held", steps: int = SMALL_NE
     """
     found = curvatures(steps)
     return found[of].largest / found[over].largest
-
-
-# --- the edge of stability --------------------------------------------------------------------------------------------
-
-FULL_BATCH = Settings(
-    data="fashion, flat", examples=300, depth=4, width=48, nonlinearity="relu", init="he", batch_size=0, steps=200
-)
-EDGE_RATES = (0.03, 0.1, 0.3)
-LOOKS = (0, 5, 10, 20, 40, 70, 100, 150, 200)
-POWERS = 20  # steps of the power iteration
-
-
-@with_gradients
-def sharpness(net: nn.Sequential, x: Tensor, y: Tensor, powers: int = POWERS) -> float:
-    """The largest eigenvalue of the Hessian, by power iteration; the network is left as it was.
-
-    The iteration finds the eigenvalue of largest size. Where that is negative, the Hessian is moved up by its size.
-
-    >>> net, x, y = nn.Sequential(nn.Linear(3, 2)), torch.rand(5, 3), torch.tensor([0, 1, 0, 1, 1])
-    >>> exact = torch.linalg.eigvalsh(hessian(net, x, y))[-1].item()
-    >>> bool(abs(sharpness(net, x, y, powers=100) - exact) < 1e-3)
-    True
-    """
-    parameters, gradient = _gradient(net, x, y)
-
-    def largest(shift: float) -> float:
-        v = torch.randn(gradient.shape, generator=torch_rng(0))
-        for _ in range(powers):
-            v = v / v.norm()
-            found = torch.autograd.grad(gradient @ v, parameters, retain_graph=True)
-            product = torch.cat([each.flatten() for each in found]) + shift * v
-            value, v = (v @ product).item(), product
-        return value - shift
-
-    value = largest(0.0)
-    return value if value > 0 else largest(-value)
-
-
-class Course(NamedTuple):
-    """One full-batch training, (looks,) each; where it diverged they end."""
-
-    step: np.ndarray
-    sharpness: np.ndarray
-    loss: np.ndarray
-
-
-@cached
-def courses(norm: str, lr: float, seeds: int = SEEDS) -> list[Course]:
-    """Train on all of 300 images at once, and follow the largest curvature: for each seed.
-
-    >>> [course.sharpness.shape for course in courses("bn", 0.3, seeds=2)]
-    [(9,), (9,)]
-    """
-
-    def look(update: Update) -> tuple[float, float]:
-        return sharpness(update.net, *update.batch), _loss(update.net, *update.batch)
-
-    return [Course(*each) for each in observe(replace(FULL_BATCH, norm=norm, lr=lr), seeds, LOOKS, look)]
-
-
-def at_the_end(norm: str, lr: float) -> dict[str, np.ndarray]:
-    """The curvature in units of 2 / rate and the loss, both at the last look: (seeds,).
-
-    >>> sorted(at_the_end("bn", 0.3))
-    ['loss', 'sharpness']
-    """
-    last = [(course.sharpness[-1], course.loss[-1]) for course in courses(norm, lr)]
-    curvature, loss = np.array(last).T
-    return {"sharpness": curvature * lr / 2, "loss": loss}

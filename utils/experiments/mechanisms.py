@@ -1,4 +1,5 @@
-"""What the page "Other mechanisms" measures: rank, gradients and boundaries before training; saturation during it."""
+"""What the page "Other mechanisms" measures: rank, gradients and boundaries before training; during it saturation, and
+how fast weights turn under weight decay."""
 
 import math
 from functools import cache
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from utils.batchnorm import normalize
 from utils.cache import cached
-from utils.networks import Residual, initialized
+from utils.networks import LINEAR, Residual, initialized
 from utils.observe import observe, trace
 from utils.seeds import torch_rng
 from utils.training import SEEDS, Settings, Update, with_gradients
@@ -237,3 +238,86 @@ def early_slopes(norm: str, start: str, look: int = 0) -> np.ndarray:
     (10,)
     """
     return np.array([each.slope[look].mean() for each in saturation(norm, start)])
+
+
+# --- the effective rate -----------------------------------------------------------------------------------------------
+
+DECAYING = Settings("bn", depth=3, width=48, nonlinearity="relu", init="he", batch_size=32, steps=600)
+PRODUCTS = (0.006, 0.012)  # of rate and weight decay
+DECAY_RATES = (0.1, 0.3, 1.0)
+TURNING = 50  # updates over which a turn is averaged
+EVERY = 5  # updates between two looks
+
+
+class Turning(NamedTuple):
+    """The weights of the second hidden layer under weight decay, after each look; (looks,) each."""
+
+    step: np.ndarray
+    rate: np.ndarray  # the effective rate, rate / length^2
+    turn: np.ndarray  # the angle in radians of the update before the look, rate * |gradient| / length; at first nan
+    accuracy: np.ndarray  # on the mini-batch of that update
+
+
+@cached
+def turning(lr: float, product: float, seeds: int = SEEDS) -> list[Turning]:
+    """Train a BN network at a rate with the weight decay that makes their product: for each seed.
+
+    The gradient of normalised weights stands at a right angle to them, so that a small step along it is a turn; decay
+    shortens them and turns nothing.
+
+    >>> turning(1.0, 0.006, seeds=2)[0].turn.shape
+    (121,)
+    """
+    settings = Settings(**{**vars(DECAYING), "lr": lr, "weight_decay": product / lr})
+
+    def look(update: Update) -> tuple[float, ...]:
+        weight = [layer.weight for layer in update.net if isinstance(layer, LINEAR)][1]
+        length = weight.detach().double().norm().item()
+        step = lr * weight.grad.double().norm().item() if update.step else math.nan
+        return lr / length**2, step / length, update.accuracy
+
+    return [Turning(*each) for each in observe(settings, seeds, range(0, settings.steps + 1, EVERY), look)]
+
+
+def balance(product: float) -> float:
+    """The turn of a step at which growth and decay balance, the root of 2 * rate * decay.
+
+    A step at a right angle adds (length * turn)^2 to the squared length, decay takes 2 * rate * decay of it (van
+    Laarhoven 2017; Wan et al. 2021).
+
+    >>> round(balance(0.005), 4)
+    0.1
+    """
+    return math.sqrt(2 * product)
+
+
+def last_turn(lr: float, product: float, until: int = DECAYING.steps) -> np.ndarray:
+    """The turn of a step, root mean square over 50 updates, over :func:`balance`: (seeds,).
+
+    >>> last_turn(1.0, 0.006).shape
+    (10,)
+    """
+    turns = [run.turn[_window(until)] for run in turning(lr, product)]
+    return np.sqrt(np.square(turns).mean(1)) / balance(product)
+
+
+def last_rate(lr: float, product: float, until: int = DECAYING.steps) -> np.ndarray:
+    """The effective rate after so many updates: (seeds,).
+
+    >>> bool((last_rate(1.0, 0.006) > 0).all())
+    True
+    """
+    return np.array([run.rate[until // EVERY] for run in turning(lr, product)])
+
+
+def last_accuracy(lr: float, product: float, until: int = DECAYING.steps) -> np.ndarray:
+    """The training accuracy over 50 updates: (seeds,).
+
+    >>> bool((last_accuracy(1.0, 0.006) > 0.5).all())
+    True
+    """
+    return np.array([run.accuracy[_window(until)].mean() for run in turning(lr, product)])
+
+
+def _window(until: int) -> slice:
+    return slice((until - TURNING) // EVERY + 1, until // EVERY + 1)

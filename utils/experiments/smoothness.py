@@ -5,34 +5,54 @@ for comparison, a slice of the loss in two random directions (Li et al. 2018).
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from enum import StrEnum
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from utils.cache import cached
+from utils.ensemble import Ensemble
+from utils.experiments.intro import final_accuracy
+from utils.experiments.what_batchnorm_buys import best_rate, usable
 from utils.networks import LINEAR, preserve_state
 from utils.observe import observe, trace
 from utils.seeds import torch_rng
-from utils.training import SEEDS, Settings, Update, one_thread, updates, with_gradients
+from utils.training import (
+    SEEDS,
+    Moment,
+    Settings,
+    Update,
+    one_thread,
+    train_all,
+    updates,
+    updates_together,
+    with_gradients,
+)
 
 LENGTHS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)  # times the learning rate; the paper gives the two ends only
-EVERY = 20  # updates between two probes
 # parts of training: the moment before the first update, the first fifth, the second half
 START, EARLY, LATE = (0.0, 0.0), (0.0, 0.2), (0.5, 1.0)
 LAST = 20  # mini-batches whose mean loss says how far training has come
 
-FIRST, DEEP, GOOD = "5 layers, Glorot", "10 layers, Glorot", "3 layers, He, rate 0.1"
+FIRST, DEEP, GOOD = "5 layers, Glorot", "10 layers, Glorot", "3 layers, He"
 NETWORKS = {
     FIRST: Settings(depth=5, width=64, nonlinearity="relu", lr=0.1, batch_size=128, steps=200, data="fashion, flat"),
     DEEP: Settings(depth=10, width=64, nonlinearity="relu", lr=0.05, steps=400),
     GOOD: Settings(depth=3, width=64, nonlinearity="relu", init="he", lr=0.1, steps=200),
 }
+EVERY = {FIRST: 20, DEEP: 20, GOOD: 5}  # updates between two probes; the third learns fast
 EQUAL_LOSS = {FIRST: 0.7, DEEP: 0.5, GOOD: 0.3}  # in nats: where networks are compared that are equally good
+ARMS = ("plain", "bn")
+GRID = (0.5, 2.0, 8.0, 32.0, 128.0)  # times a network's own rate: where each arm's are chosen
+CHOOSING_SEEDS = min(SEEDS, 3)
+SHARE = 0.8  # of the best accuracy of either arm: from there on a rate is usable
 FAST, TIMES = "fast plain", 4  # the plain network trained at so many times the rate, and probed at the same places
 RELATIVES, RELATIVE_SEEDS = ("noisy", "l1", "l2", "linf"), min(SEEDS, 6)  # of BN
 DEPTHS, INITS = (2, 5, 10, 20), ("glorot", "he")  # of untrained networks
@@ -120,6 +140,51 @@ def bowl(w: Point, curvature: float) -> Tensor:
     return (w[0] ** 2 * torch.tensor([1.0, curvature])).sum() / 2
 
 
+@with_gradients
+def along_gradients(moment: Moment, settings: Settings, rates: Sequence[float]) -> Line:
+    """Do what :func:`along_gradient` does for all networks of one moment of training, each with its batch, at once.
+
+    Every number of the line gets a first axis, that of the networks. They are left as they were, and so is the noise
+    to come.
+
+    >>> moment = next(updates_together(Settings("bn"), seeds=3))
+    >>> along_gradients(moment, Settings("bn"), rates=[0.1, 0.5]).losses.shape
+    (3, 2)
+    """
+    ensemble = moment.ensemble
+    home, found = ensemble.flat.clone(), []
+    here, gradient = _losses_and_gradient(moment, settings)
+    try:
+        for rate in rates:
+            ensemble.flat.copy_(home - rate * gradient)
+            there, turned = _losses_and_gradient(moment, settings)
+            found.append((there, _norms(ensemble, turned - gradient)))
+    finally:
+        ensemble.flat.copy_(home)
+    losses, changes = np.array(found).transpose(1, 2, 0)
+    norms = _norms(ensemble, gradient)
+    return Line(here, norms, norms[:, None] * np.array(rates), losses, changes)
+
+
+def _losses_and_gradient(moment: Moment, settings: Settings) -> tuple[np.ndarray, Tensor]:
+    """The loss of each network where it stands, (S,), and all gradients as one vector."""
+    ensemble, (x, y) = moment.ensemble, moment.batch
+    with ExitStack() as stack:
+        for net in ensemble.nets:
+            stack.enter_context(preserve_state(net))
+        losses = settings.losses(ensemble.forward(x), y)
+        ensemble.gradient.zero_()
+        losses.sum().backward()
+    return losses.detach().double().numpy(), ensemble.gradient.clone()
+
+
+def _norms(ensemble: Ensemble, vector: Tensor) -> np.ndarray:
+    """The length of each network's part of a vector of all parameters, (S,)."""
+    parts = vector.split([leaf.numel() for leaf in ensemble.leaves.values()])
+    each = torch.cat([part.view(len(ensemble.nets), -1) for part in parts], 1)
+    return torch.linalg.vector_norm(each, dim=1).double().numpy()
+
+
 def stop_before(settings: Settings, seed: int, step: int) -> Update:
     """Train one network for `step` updates, and return what is there: the network, and the next update's batch.
 
@@ -159,7 +224,7 @@ class LineProbes(NamedTuple):
 
 @cached
 def probe_training(
-    settings: Settings, seeds: int = SEEDS, every: int = EVERY, lengths: Sequence[float] = LENGTHS
+    settings: Settings, seeds: int = SEEDS, every: int = 20, lengths: Sequence[float] = LENGTHS
 ) -> list[LineProbes]:
     """Train every seed and probe before every n-th update, with the batch and the noise of that update.
 
@@ -170,19 +235,19 @@ def probe_training(
     ([0, 2], (2, 8))
     """
     rates = [settings.lr * length for length in lengths]
-    unseen = Line(np.nan, np.nan, *np.full((3, len(rates)), np.nan))
-
-    def measure(update: Update) -> tuple:
-        if update.step % every or update.step == settings.steps:
-            return update.loss, *unseen
-        loss = loss_of(update.net, *update.batch, settings.loss)
-        return update.loss, *along_gradient(loss, list(update.net.parameters()), rates)
-
-    found = []
-    for step, batch_losses, *columns in observe(settings, seeds, range(settings.steps + 1), measure):
-        probed = (step % every == 0) & (step < settings.steps)
-        found.append(LineProbes(step[probed], *(column[probed] for column in columns), batch_losses[1:]))
-    return found
+    rows, losses = [[] for _ in range(seeds)], [[] for _ in range(seeds)]
+    with one_thread():
+        for moment in updates_together(settings, seeds):
+            probed = moment.step % every == 0 and moment.step < settings.steps
+            line = along_gradients(moment, settings, rates) if probed else ()
+            for i in np.flatnonzero(np.isfinite(moment.loss)):
+                losses[i].append(moment.loss[i])
+                if probed:
+                    rows[i].append((moment.step, *(column[i] for column in line)))
+    return [
+        LineProbes(*map(np.array, zip(*seen, strict=True)), np.array(every_loss[1:]))
+        for seen, every_loss in zip(rows, losses, strict=True)
+    ]
 
 
 class Quantity(StrEnum):
@@ -230,15 +295,6 @@ def extent(probes: LineProbes, quantity: Quantity) -> np.ndarray:
     low, high = envelope(probes, quantity)
     finite = np.isfinite(low) & np.isfinite(high)
     return np.subtract(high, low if quantity == Quantity.LOSS else 0, out=np.full(len(high), np.inf), where=finite)
-
-
-def median_extent(probes: LineProbes, quantity: Quantity, part: tuple[float, float] = LATE) -> float:
-    """Return the median over the moments of a part of training.
-
-    >>> median_extent(probe_training(Settings("bn", steps=2), seeds=1)[0], Quantity.BETA, START) > 0
-    True
-    """
-    return float(np.median(_part(extent(probes, quantity), part)))
 
 
 def _part(rows: np.ndarray, part: tuple[float, float]) -> np.ndarray:
@@ -307,19 +363,57 @@ def final_losses(runs: Sequence[LineProbes]) -> np.ndarray:
 # --- the networks of the chapter -------------------------------------------------------------------------------------
 
 
-def probes_of(network: str = FIRST, arm: str = "plain", seeds: int = SEEDS) -> list[LineProbes]:
+class Rate(StrEnum):
+    """At which learning rates the two arms of a network are compared."""
+
+    EQUAL = "equal"
+    BEST = "each at its best"
+    LARGEST = "each at its largest usable"
+
+
+@cache
+def rates_of(network: str, seeds: int = CHOOSING_SEEDS) -> dict[Rate, dict[str, float]]:
+    """The learning rate of each arm in every comparison, chosen on images set aside, from :data:`GRID` for both.
+
+    The best has the highest accuracy, the mean over the whole training. The largest usable is the largest rate of the
+    grid with a final accuracy, the mean over the seeds, of four fifths of the best of either arm.
+
+    >>> rates_of(GOOD, seeds=2)[Rate.EQUAL]
+    {'plain': 0.1, 'bn': 0.1}
+    """
+    settings = NETWORKS[network]
+    grid = [float(f"{times * settings.lr:.6g}") for times in GRID]
+    trial = replace(settings, validation=True, n_evals=11)
+    runs = train_all({(arm, lr): replace(trial, norm=arm, lr=lr) for arm in ARMS for lr in grid}, seeds)
+    ends = {key: final_accuracy(each).mean() for key, each in runs.items()}
+    best = {arm: best_rate({lr: runs[arm, lr] for lr in grid}) for arm in ARMS}
+    good = {arm: usable(grid, [ends[arm, lr] for lr in grid], max(ends.values()), SHARE) for arm in ARMS}
+    return {
+        Rate.EQUAL: dict.fromkeys(ARMS, settings.lr),
+        Rate.BEST: best,
+        Rate.LARGEST: {arm: max(good[arm], default=best[arm]) for arm in ARMS},
+    }
+
+
+def probes_of(
+    network: str = FIRST, arm: str = "plain", seeds: int = SEEDS, rate: Rate = Rate.EQUAL
+) -> list[LineProbes]:
     """Train and probe a network of the chapter: with the norm `arm`, or :data:`FAST`. BN's relatives get fewer seeds.
+
+    Each is probed along its own step: the lengths are multiples of the rate that it is trained at. :data:`FAST` alone
+    is probed at the same places as the plain network at its usual rate.
 
     >>> [probes.step[:3].tolist() for probes in probes_of(seeds=2)]
     [[0, 20, 40], [0, 20, 40]]
     """
-    settings = NETWORKS[network]
+    settings, every = NETWORKS[network], EVERY[network]
     if arm in RELATIVES:
         seeds = min(seeds, RELATIVE_SEEDS)
-    if arm != FAST:
-        return probe_training(replace(settings, norm=arm), seeds)
-    lengths = tuple(length / TIMES for length in LENGTHS)
-    return probe_training(replace(settings, lr=TIMES * settings.lr), seeds, EVERY, lengths)
+    if arm == FAST:
+        lengths = tuple(length / TIMES for length in LENGTHS)
+        return probe_training(replace(settings, lr=TIMES * settings.lr), seeds, every, lengths)
+    lr = settings.lr if rate == Rate.EQUAL else rates_of(network)[rate][arm]
+    return probe_training(replace(settings, norm=arm, lr=lr), seeds, every)
 
 
 def ratios(
@@ -329,27 +423,42 @@ def ratios(
     arm: str = "plain",
     over: str = "bn",
     seeds: int = SEEDS,
+    rate: Rate = Rate.EQUAL,
 ) -> np.ndarray:
     """How many times as large a quantity's extent is in one arm as in another, (seeds,).
 
     >>> bool((ratios(FIRST, Quantity.GRADIENT, START, seeds=2) < 1).all())
     True
     """
-    return extent_ratios(*_common_seeds(network, arm, over, seeds), quantity, part)
+    return extent_ratios(*_common_seeds(network, arm, over, seeds, rate), quantity, part)
 
 
-def final_loss_ratios(network: str, arm: str = "plain", over: str = "bn", seeds: int = SEEDS) -> np.ndarray:
+def ratios_at_loss(network: str, quantity: Quantity, rate: Rate = Rate.EQUAL, seeds: int = SEEDS) -> np.ndarray:
+    """The plain network's extent over BN's at moments of the network's :data:`EQUAL_LOSS`, (seeds,).
+
+    >>> bool((ratios_at_loss(FIRST, Quantity.GRADIENT, seeds=2) > 1).all())
+    True
+    """
+    runs = _common_seeds(network, *ARMS, seeds, rate)
+    return extent_ratios_at_loss(*runs, quantity, EQUAL_LOSS[network])
+
+
+def final_loss_ratios(
+    network: str, arm: str = "plain", over: str = "bn", seeds: int = SEEDS, rate: Rate = Rate.EQUAL
+) -> np.ndarray:
     """How many times as large the final training loss is in one arm as in another, (seeds,).
 
     >>> final_loss_ratios(FIRST, "bn", "bn", seeds=2).tolist()
     [1.0, 1.0]
     """
-    runs, others = _common_seeds(network, arm, over, seeds)
+    runs, others = _common_seeds(network, arm, over, seeds, rate)
     return final_losses(runs) / final_losses(others)
 
 
-def _common_seeds(network: str, arm: str, over: str, seeds: int) -> tuple[list[LineProbes], list[LineProbes]]:
-    runs, others = probes_of(network, arm, seeds), probes_of(network, over, seeds)
+def _common_seeds(
+    network: str, arm: str, over: str, seeds: int, rate: Rate = Rate.EQUAL
+) -> tuple[list[LineProbes], list[LineProbes]]:
+    runs, others = probes_of(network, arm, seeds, rate), probes_of(network, over, seeds, rate)
     n = min(len(runs), len(others))
     return runs[:n], others[:n]
 
@@ -362,6 +471,81 @@ def falls_of_beta(network: str, arm: str, seeds: int = SEEDS) -> np.ndarray:
     """
     betas = [_part(probes.betas, LATE) for probes in probes_of(network, arm, seeds)]
     return np.array([np.median(beta[:, 0] / beta[:, -1]) for beta in betas])
+
+
+# --- the edge of stability --------------------------------------------------------------------------------------------
+
+FULL_BATCH = Settings(
+    data="fashion, flat", examples=300, depth=4, width=48, nonlinearity="relu", init="he", batch_size=0, steps=200
+)
+EDGE_RATES = (0.03, 0.1)
+LOOKS = (0, 5, 10, 20, 40, 70, 100, 150, 200)
+POWERS = 20  # steps of the power iteration
+
+
+@with_gradients
+def sharpness(net: nn.Sequential, x: Tensor, y: Tensor, powers: int = POWERS) -> float:
+    """The largest eigenvalue of the loss's Hessian, by power iteration; the network is left as it was.
+
+    The iteration finds the eigenvalue of largest size. Where that is negative, the Hessian is moved up by its size.
+
+    >>> net = nn.Sequential(nn.Linear(1, 2))
+    >>> with torch.no_grad():
+    ...     _ = [w.zero_() for w in net.parameters()]
+    >>> round(sharpness(net, torch.tensor([[1.0]]), torch.tensor([0]), powers=100), 4)   # two scores, each half
+    1.0
+    """
+    parameters = list(net.parameters())
+    with preserve_state(net):
+        parts = torch.autograd.grad(F.cross_entropy(net(x), y), parameters, create_graph=True)
+    gradient = torch.cat([part.flatten() for part in parts])
+
+    def largest(shift: float) -> float:
+        v = torch.randn(gradient.shape, generator=torch_rng(0))
+        for _ in range(powers):
+            v = v / v.norm()
+            found = torch.autograd.grad(gradient @ v, parameters, retain_graph=True)
+            product = torch.cat([each.flatten() for each in found]) + shift * v
+            value, v = (v @ product).item(), product
+        return value - shift
+
+    value = largest(0.0)
+    return value if value > 0 else largest(-value)
+
+
+class Course(NamedTuple):
+    """One full-batch training, (looks,) each; where it diverged they end."""
+
+    step: np.ndarray
+    sharpness: np.ndarray
+    loss: np.ndarray
+
+
+@cached
+def courses(norm: str, lr: float, seeds: int = SEEDS) -> list[Course]:
+    """Train on all of 300 images at once, and follow the largest curvature: for each seed.
+
+    >>> [course.sharpness.shape for course in courses("bn", 0.1, seeds=2)]
+    [(9,), (9,)]
+    """
+
+    def look(update: Update) -> tuple[float, float]:
+        with torch.no_grad(), preserve_state(update.net):
+            loss = FULL_BATCH.loss(update.net(update.batch[0]), update.batch[1]).item()
+        return sharpness(update.net, *update.batch), loss
+
+    return [Course(*each) for each in observe(replace(FULL_BATCH, norm=norm, lr=lr), seeds, LOOKS, look)]
+
+
+def at_the_end(norm: str, lr: float) -> dict[str, np.ndarray]:
+    """The curvature in units of 2 / rate and the loss, both at the last look: (seeds,).
+
+    >>> sorted(at_the_end("bn", 0.1))
+    ['loss', 'sharpness']
+    """
+    last = [(course.sharpness[-1], course.loss[-1]) for course in courses(norm, lr)]
+    curvature, loss = np.array(last).T
+    return {"sharpness": curvature * lr / 2, "loss": loss}
 
 
 # --- before the first update -----------------------------------------------------------------------------------------
@@ -470,6 +654,7 @@ def slice_around(
     return surface(loss, point, first, second, np.linspace(-reach, reach, n).tolist())
 
 
+@cached
 def rescaled_betas(seeds: int = SEEDS, factor: float = 3.0) -> np.ndarray:
     """How many times as large the effective beta is after the weights of a BN network are made `factor` times as long.
 

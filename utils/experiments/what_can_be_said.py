@@ -85,7 +85,7 @@ SEEDS = min(training.SEEDS, 5)  # of each network whose gradient is followed
 MOMENTS = 8  # at which the gradient is followed
 LINEAR_LENGTHS = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 20.0, 30.0)  # of the deep linear network, times the learning rate
 NETWORKS: dict[str, Network] = two_meanings.NETWORKS | {
-    "ReLU, He, 3 layers": Network(smoothness.NETWORKS["3 layers, He, rate 0.1"]),
+    "ReLU, He, 3 layers": Network(smoothness.NETWORKS[smoothness.GOOD]),
     "ReLU, Fashion-MNIST": Network(smoothness.NETWORKS["5 layers, Glorot"]),
 }
 

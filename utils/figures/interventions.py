@@ -3,8 +3,9 @@
 import numpy as np
 
 from utils import intervals
+from utils.experiments import drift
 from utils.experiments import interventions as experiment
-from utils.experiments.interventions import EDGE_RATES, GRADIENTS, INTERVENTIONS, LARGE, NETWORKS, PARTS, RATES
+from utils.experiments.interventions import GRADIENTS, INTERVENTIONS, LARGE, NETWORKS, PARTS, RATES
 from utils.explore import Answer, Drawing, control, exercise, explore, predict
 from utils.style import (
     ARMS,
@@ -18,13 +19,12 @@ from utils.style import (
     dot_rows,
     draw_arms,
     figure,
-    label_ends,
     log_axis,
     look_of,
-    make_room,
     number,
     percent_axis,
     rounded,
+    running_mean,
     step_axis,
     told,
 )
@@ -77,33 +77,41 @@ def curvature(step: int = 0) -> Drawing:
     )
 
 
-@explore(rate=control(EDGE_RATES, label="learning rate"))
-def edge(rate: float = 0.1) -> Drawing:
-    """Training on all images at once: the curvature in units of what the rate can bear, and the loss."""
-    fig, (left, right) = figure("curvature × rate / 2", "training loss", height=3.3)
-    steps, ends = experiment.LOOKS, {}
-    for arm in ("plain", "bn"):
-        runs = experiment.courses(arm, rate)
-        for ax, rows in ((left, [c.sharpness * rate / 2 for c in runs]), (right, [c.loss for c in runs])):
-            whole = np.array([np.pad(row, (0, len(steps) - len(row)), constant_values=np.nan) for row in rows])
-            look = look_of(arm)
-            ax.plot(steps, whole.T, color=look.colour, alpha=0.28, linewidth=0.9)
-            ax.plot(steps, np.nanmedian(whole, 0), color=look.colour, linestyle=look.dashes)
-            ends[ax, arm] = float(np.nanmedian(whole[:, -1]))
-    left.axhline(1, color=MUTED, linewidth=1, linestyle=DASHED)
-    left.text(198, 1.15, "2 / rate", color=MUTED, fontsize=9, ha="right")
-    for ax, limits, ticks in ((left, (0.03, 30), (0.1, 1, 10)), (right, (0.002, 6), (0.01, 0.1, 1))):
-        step_axis(ax, steps[-1])
-        log_axis(ax.yaxis, limits, ticks)
-    make_room(fig, ARMS["plain"].label)
-    label_ends(right, {arm: ends[right, arm] for arm in ("plain", "bn")})
-    last = {arm: experiment.at_the_end(arm, rate) for arm in ("plain", "bn")}
-    curved = told({arm: each["sharpness"] for arm, each in last.items()}, lambda each: rounded(np.median(each)))
-    losses = told({arm: each["loss"] for arm, each in last.items()}, lambda each: rounded(np.median(each)))
-    return (
-        fig,
-        f"Rate {rate:g}, medians of ten seeds at the end. Curvature in units of 2 / rate: {curved}; loss: {losses}.",
+MOVED = Arm("BN, moved", ARMS["noisy"].colour, ARMS["noisy"].dashes)
+SMOOTH = 10  # batches
+
+
+def _drawn_as(change: str) -> Arm:
+    return Arm("no drift", MOVED.colour, MOVED.dashes) if change == drift.PLAIN_STILL else MOVED
+
+
+@explore(network=list(drift.NETWORKS), change=[*drift.INPUTS, drift.PLAIN_STILL])
+def put_back(network: str = next(iter(drift.NETWORKS)), change: str = drift.STILL) -> Drawing:
+    """The plain network's drift, put back into BN; or taken out of the plain network."""
+    arm, curves = _drawn_as(change), drift.race(network, change)
+    fig, (left, right) = figure("shift of one unit", "training accuracy", height=3.3, left=0.8)
+    plain, moved = drift.of_one_unit(network, change)
+    for line, look in ((plain, ARMS["plain"]), (moved, arm)):
+        left.plot(line, color=look.colour, linestyle=look.dashes, linewidth=1.6)
+    left.set_ylabel("widths" if "ReLU" in network else "as it is")
+    percent_axis(right.yaxis)
+    for ax in (left, right):
+        step_axis(ax, drift.STEPS)
+    named = {arm if name == "moved" else name: each for name, each in curves.items()}
+    draw_arms(
+        right, np.arange(SMOOTH, drift.STEPS + 1), {name: running_mean(each, SMOOTH) for name, each in named.items()}
     )
+    areas = told({name: each.mean() for name, each in named.items()}, lambda each: f"{each:.2f}")
+    share, low, high = (number(round(each) + 0.0) for each in intervals.mean(100 * drift.gone(network, change)))
+    return fig, (
+        f"{network}; {change}; ten seeds. Mean accuracy over {drift.STEPS} batches: {areas}. Of BN's gain {share} % "
+        f"[{low}, {high}] are gone (below 0: better than BN). Its units come {_far(network, change)} times as far from "
+        f"where they began as plain's."
+    )
+
+
+def _far(network: str, change: str) -> str:
+    return f"{drift.returned(network, change).mean():.2f}"
 
 
 @explore(learning_rate=control([0.3, 1.0]))
@@ -183,6 +191,14 @@ def predict_lengths() -> Answer:
         "hardly anything changes" if abs(gone) < 0.1 else "BN loses its large rates" if gone > 0 else "BN gets better"
     )
     return choice, f"It removes {_share(np.array([gone]))} of the gain at 0.3."
+
+
+@predict("next to nothing", "less than half", "more than half")
+def predict_drift() -> Answer:
+    """At 0.3, let the inputs of BN's nonlinearities drift as the plain network's did. What part of BN's gain goes?"""
+    share = drift.gone("ReLU, rate 0.3", drift.DRIFTING).mean()
+    choice = "next to nothing" if share < 0.1 else "less than half" if share < 0.5 else "more than half"
+    return choice, f"{_share(np.array([share]))} of it."
 
 
 @exercise("the mean of the scores", "the bias of each unit", "nothing that the next layer sees")

@@ -1,10 +1,23 @@
 """The figures of the page "Other mechanisms"."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from utils import intervals
 from utils.experiments import mechanisms as experiment
-from utils.experiments.mechanisms import ARCHITECTURES, DEPTH, FLAT, LAYERS, NONLINEARITIES, NORMS, OFFSETS, STARTS
+from utils.experiments.mechanisms import (
+    ARCHITECTURES,
+    DECAYING,
+    DEPTH,
+    FLAT,
+    LAYERS,
+    NONLINEARITIES,
+    NORMS,
+    OFFSETS,
+    PRODUCTS,
+    STARTS,
+)
 from utils.explore import Answer, Drawing, control, exercise, explore, predict
 from utils.style import (
     ARMS,
@@ -22,6 +35,7 @@ from utils.style import (
     make_room,
     percent_axis,
     rounded,
+    running_mean,
     step_axis,
     told,
 )
@@ -117,6 +131,46 @@ def flat_parts(start: str = "Glorot's start") -> Drawing:
     )
 
 
+RATES = {
+    0.1: Arm("rate 0.1", ARMS["bn"].colour),
+    0.3: Arm("rate 0.3", ARMS["bn, no scale and shift"].colour, ARMS["bn, no scale and shift"].dashes),
+    1.0: Arm("rate 1", ARMS["noisy"].colour, ARMS["noisy"].dashes),
+}
+
+
+@explore(product=control(PRODUCTS, label="rate × decay"), updates=control([50, DECAYING.steps]))
+def turning(product: float = PRODUCTS[0], updates: int = 50) -> Drawing:
+    """Weights under BN and weight decay: how large is their effective rate, and how far does one step turn them?"""
+    fig, (left, right) = figure("rate / length²", "turn of a step, radians", height=3.4)
+    ends = {}
+    for lr, look in RATES.items():
+        runs = experiment.turning(lr, product)
+        shown = runs[0].step <= updates
+        draw_arm(left, look, runs[0].step[shown], [run.rate[shown] for run in runs])
+        turns = running_mean([run.turn[shown][1:] for run in runs], 5)
+        draw_arm(right, look, runs[0].step[shown][5:], turns)
+        ends[look] = turns[:, -1].mean()
+    for ax, limits, ticks in ((left, (0.0008, 0.4), (0.001, 0.01, 0.1)), (right, (0.004, 0.4), (0.01, 0.1))):
+        log_axis(ax.yaxis, limits, ticks)
+        step_axis(ax, updates)
+    balance = experiment.balance(product)
+    right.axhline(balance, color=INK, linewidth=1.2, linestyle=DASHED)
+    right.text(0.02 * updates, 1.15 * balance, "balance", color=INK, fontsize=9)
+    make_room(fig, *(look.label for look in RATES.values()))
+    label_ends(right, ends)
+    turns = _at_each(lambda lr: balance * experiment.last_turn(lr, product, updates))
+    rates = _at_each(lambda lr: experiment.last_rate(lr, product, updates))
+    accuracies = _at_each(lambda lr: experiment.last_accuracy(lr, product, updates))
+    return fig, (
+        f"Rate × decay {product:g}, ten seeds, at the rates 0.1, 0.3 and 1, after {updates} updates: turn of a step "
+        f"{turns} (balance: {rounded(balance)}); effective rate {rates}; training accuracy {accuracies}."
+    )
+
+
+def _at_each(measure: Callable[[float], np.ndarray]) -> str:
+    return ", ".join(rounded(measure(lr).mean()) for lr in RATES)
+
+
 # --- questions --------------------------------------------------------------------------------------------------------
 
 
@@ -147,6 +201,14 @@ def predict_flat() -> Answer:
     """Five layers of sigmoids, Glorot's start, standardised inputs. Do sigmoids saturate in the plain network?"""
     flat = max(run.flat.mean(1).max() for run in experiment.saturation("plain", "Glorot's start"))
     return "hardly any" if flat < 0.02 else "yes, many", f"At most {flat:.1%} of all inputs, at any look."
+
+
+@predict("ten times as far", "about three times", "about as far")
+def predict_turn() -> Answer:
+    """Rate 1 with decay 0.006, or rate 0.1 with 0.06: one product. How far does a late step turn the weights at 1?"""
+    times = intervals.ratio(experiment.last_turn(1.0, PRODUCTS[0]) / experiment.last_turn(0.1, PRODUCTS[0])).estimate
+    choice = "about as far" if times < 1.5 else "about three times" if times < 5 else "ten times as far"
+    return choice, f"{times:.2f} times as far as at 0.1, over ten seeds."
 
 
 @exercise("its weights", "the mean of the data", "the labels")

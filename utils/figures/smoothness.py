@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from utils import intervals
@@ -17,20 +18,21 @@ from utils.experiments.smoothness import (
     FAST,
     FIRST,
     GOOD,
-    LATE,
     LENGTHS,
     NETWORKS,
     RELATIVE_SEEDS,
     RELATIVES,
-    START,
     TIMES,
     LineProbes,
     Quantity,
+    Rate,
     along,
     envelope,
     final_loss_ratios,
     probes_of,
+    rates_of,
     ratios,
+    ratios_at_loss,
 )
 from utils.explore import Answer, Drawing, control, exercise, explore, predict
 from utils.style import (
@@ -47,23 +49,24 @@ from utils.style import (
     log_axis,
     make_room,
     number,
+    rounded,
     share_y,
     step_axis,
     told,
 )
 from utils.training import SEEDS
 
-PAIR = ("plain", "bn")
+PAIR, BANDS = experiment.ARMS, list(Quantity)[:3]  # the paper's three bands
 LOOKS = ARMS | {FAST: Arm(f"plain × {TIMES}", ARMS["noisy plain"].colour, (0, (1.2, 1.2)))}
 LIMITS = {  # of the loss, of the gradient's change, of L
-    FIRST: ((0.1, 10), (0.1, 10), (1, 100)),
-    DEEP: ((0.003, 30), (0.01, 100), (1, 100)),
-    GOOD: ((0.001, 10), (0.01, 10), (1, 30)),
+    FIRST: ((0.1, 10), (0.1, 30), (0.1, 100)),
+    DEEP: ((0.003, 30), (0.01, 100), (0.1, 100)),
+    GOOD: ((0.0003, 10), (0.003, 10), (0.03, 10)),
 }
 WHAT = {
     Quantity.LOSS: "range of the loss",
     Quantity.GRADIENT: "largest change of the gradient",
-    Quantity.BETA: "effective L",
+    Quantity.BETA: "largest effective L",
     Quantity.FAR: "L at the longest length",
 }
 
@@ -127,12 +130,11 @@ def walk(curvature: int = 10, angle: int = 20) -> Drawing:
 
 @explore(
     moment=control(list(range(0, 100, 10)), label="moment of training", unit="%", plays=True),
-    network=[FIRST, DEEP],
-    quantity=list(Quantity)[:3],
+    quantity=BANDS,
 )
-def one_moment(moment: int = 0, network: str = FIRST, quantity: str = Quantity.LOSS) -> Drawing:
+def one_moment(moment: int = 0, quantity: str = Quantity.LOSS) -> Drawing:
     """How the band is made: one moment of training, eight places along the gradient."""
-    quantity, settings = Quantity(quantity), NETWORKS[network]
+    quantity, network, settings = Quantity(quantity), FIRST, NETWORKS[FIRST]
     step = moment * settings.steps // 100
     fig, (left, right) = figure(f"at step {step}", "the whole run", height=3.4, left=0.8)
     left.set_ylabel(quantity)
@@ -185,18 +187,28 @@ def _told(value: float) -> str:
 # --- the bands -------------------------------------------------------------------------------------------------------
 
 
-@explore(quantity=list(Quantity), network=list(NETWORKS))
-def bands(quantity: str = Quantity.LOSS, network: str = FIRST) -> Drawing:
-    """The three bands over the whole course of training, with and without BN."""
-    quantity = Quantity(quantity)
-    at_first, late = (times(ratios(network, quantity, part)) for part in (START, LATE))
-    return _draw_bands(quantity, network, PAIR), (
-        f"{network}, {SEEDS} seeds: the plain network's {WHAT[quantity]} is {at_first} that with BN before the first "
-        f"update, and {late} in the second half of training (95 % intervals)."
+@explore(rate=list(Rate), quantity=BANDS, network=list(NETWORKS))
+def bands(rate: str = Rate.EQUAL, quantity: str = Quantity.LOSS, network: str = FIRST) -> Drawing:
+    """The three bands over the whole course of training, with and without BN, at one rate or each at its own."""
+    rate, quantity = Rate(rate), Quantity(quantity)
+    plain, bn = (f"{lr:g}" for lr in rates_of(network)[rate].values())
+    late, same, end = (
+        between(intervals.median(values))
+        for values in (
+            ratios(network, quantity, rate=rate),
+            ratios_at_loss(network, quantity, rate),
+            final_loss_ratios(network, rate=rate),
+        )
+    )
+    return _draw_bands(quantity, network, PAIR, rate), (
+        f"{network}, rate {plain if plain == bn else f'{plain} (plain) and {bn} (BN)'}, {SEEDS} seeds: the plain "
+        f"network's {WHAT[quantity]} is {late} times BN's in the second half, and {same} times where both have a loss "
+        f"of {experiment.EQUAL_LOSS[network]}; its final training loss is {end} times BN's (medians, 95 % intervals"
+        f"{_broken(*(probes_of(network, arm, rate=rate) for arm in PAIR))})."
     )
 
 
-@explore(quantity=list(Quantity), network=list(NETWORKS))
+@explore(quantity=BANDS, network=list(NETWORKS))
 def faster(quantity: str = Quantity.LOSS, network: str = GOOD) -> Drawing:
     """The plain network trained at four times the rate, and probed at the same places."""
     quantity = Quantity(quantity)
@@ -204,43 +216,68 @@ def faster(quantity: str = Quantity.LOSS, network: str = GOOD) -> Drawing:
     own, fast = (between(intervals.median(ratios(network, quantity, arm=arm))) for arm in arms)
     ends = [final_loss_ratios(network, arm) for arm in arms]
     own_end, fast_end = (between(intervals.median(each)) for each in ends)
-    broken = np.isinf(ends[1]).sum()
     return _draw_bands(quantity, network, (*PAIR, FAST)), (
         f"{network}, {SEEDS} seeds, second half: the plain network's {WHAT[quantity]} is {own} times BN's, and trained "
         f"at {TIMES} times the rate {fast} times. Its final training loss is {own_end} times BN's, and then {fast_end} "
-        f"times (medians, 95 % intervals{f'; {broken} runs diverge' if broken else ''})."
+        f"times (medians, 95 % intervals{_broken(probes_of(network, FAST))})."
     )
 
 
-def _draw_bands(quantity: Quantity, network: str, arms: tuple[str, ...]):
+def _broken(*arms: list[LineProbes]) -> str:
+    broken = sum(int(np.isinf(experiment.final_losses(runs)).sum()) for runs in arms)
+    return f"; {broken} {'run diverges' if broken == 1 else 'runs diverge'}" if broken else ""
+
+
+def _draw_bands(quantity: Quantity, network: str, arms: tuple[str, ...], rate: Rate = Rate.EQUAL) -> Figure:
     """Fill from the lowest to the highest value, geometric means over the seeds; each seed's highest is a thin line."""
     settings = NETWORKS[network]
-    fig, (ax,) = figure(f"{WHAT[quantity]}: {network}" if quantity != Quantity.LOSS else f"loss: {network}", height=3.5)
+    fig, (ax,) = figure(f"{quantity}: {network}", height=3.5)
     log_axis(ax.yaxis, _limits(network, quantity))
-    step_axis(ax, settings.steps - experiment.EVERY)
+    step_axis(ax, settings.steps - experiment.EVERY[network])
     ends = {}
     for arm in arms:
-        look, runs = LOOKS[arm], probes_of(network, arm)
-        steps, is_band = max((run.step for run in runs), key=len), quantity in (Quantity.LOSS, Quantity.GRADIENT)
+        look, runs = LOOKS[arm], probes_of(network, arm, rate=rate)
+        steps = max((run.step for run in runs), key=len)
         edges = np.full((len(runs), 2, len(steps)), np.nan)  # where a run has diverged there is nothing to draw
         for run, each in zip(runs, edges, strict=True):
             each[:, : len(run.step)] = envelope(run, quantity)
         low, high = np.exp(np.nanmean(np.log(np.maximum(edges, 1e-9)), 0))
         ax.plot(steps, edges[:, 1].T, color=look.colour, alpha=0.28, linewidth=0.9)
-        for edge in (low, high) if is_band else (high,):
+        for edge in (low, high):
             ax.plot(steps, edge, color=look.colour, linestyle=look.dashes, linewidth=1.6)
-        if is_band:
-            ax.fill_between(steps, low, high, color=look.colour, alpha=0.3, linewidth=0)
+        ax.fill_between(steps, low, high, color=look.colour, alpha=0.3, linewidth=0)
         ends[look] = high[-1]
-    if quantity in (Quantity.BETA, Quantity.FAR):
-        length = 1 if quantity == Quantity.BETA else LENGTHS[-1]
-        line, unit = 2 / (length * settings.lr), "η" if length == 1 else f"({length:g}η)"
-        ax.axhline(line, color=INK, linewidth=1, linestyle=DASHED)
-        told_at = {"ha": "right", "va": "top", "transform": ax.transAxes}
-        ax.text(0.99, 0.97, f"dashed line: 2 / {unit} = {number(line, 3)}", color=INK, fontsize=9, **told_at)
     make_room(fig, *(look.label for look in ends))
     label_ends(ax, ends)
     return fig
+
+
+@explore(rate=control(experiment.EDGE_RATES, label="learning rate"))
+def edge(rate: float = 0.1) -> Drawing:
+    """Training on all images at once: the curvature in units of what the rate can bear, and the loss."""
+    fig, (left, right) = figure("curvature × rate / 2", "training loss", height=3.3)
+    steps, ends = experiment.LOOKS, {}
+    for arm in PAIR:
+        runs = experiment.courses(arm, rate)
+        for ax, rows in ((left, [c.sharpness * rate / 2 for c in runs]), (right, [c.loss for c in runs])):
+            whole = np.array([np.pad(row, (0, len(steps) - len(row)), constant_values=np.nan) for row in rows])
+            ax.plot(steps, whole.T, color=ARMS[arm].colour, alpha=0.28, linewidth=0.9)
+            ax.plot(steps, np.nanmedian(whole, 0), color=ARMS[arm].colour, linestyle=ARMS[arm].dashes)
+            ends[ax, arm] = float(np.nanmedian(whole[:, -1]))
+    left.axhline(1, color=MUTED, linewidth=1, linestyle=DASHED)
+    left.text(198, 1.15, "2 / rate", color=MUTED, fontsize=9, ha="right")
+    for ax, limits, ticks in ((left, (0.03, 30), (0.1, 1, 10)), (right, (0.002, 6), (0.01, 0.1, 1))):
+        step_axis(ax, steps[-1])
+        log_axis(ax.yaxis, limits, ticks)
+    make_room(fig, ARMS["plain"].label)
+    label_ends(right, {arm: ends[right, arm] for arm in PAIR})
+    last = {arm: experiment.at_the_end(arm, rate) for arm in PAIR}
+    curved, losses = (
+        told({arm: np.median(each[what]) for arm, each in last.items()}, rounded) for what in ("sharpness", "loss")
+    )
+    return fig, (
+        f"Rate {rate:g}, medians of {SEEDS} seeds at the end. Curvature in units of 2 / rate: {curved}; loss: {losses}."
+    )
 
 
 # --- other normalisations --------------------------------------------------------------------------------------------
@@ -368,6 +405,21 @@ def predict_three_sizes() -> Answer:
     return "all three by about the same factor" if same else ordered, f"Plain over BN, second half of training: {said}."
 
 
+ALL, GLOROT, NONE = "in all three networks", "in the two from Glorot's start", "in none"
+
+
+@predict(ALL, GLOROT, NONE)
+def predict_own_rates() -> Answer:
+    """Now each network at the rate that is best for it. Does the plain network's gradient still change more along its
+    own step, in the second half of training?
+    """
+    values = {name: ratios(name, Quantity.GRADIENT, rate=Rate.BEST) for name in NETWORKS}
+    found = {name: intervals.median(each).estimate for name, each in values.items()}
+    more = [name for name, value in found.items() if value > 1]
+    choice = {3: ALL, 0: NONE}.get(len(more), GLOROT)
+    return choice, f"Times BN's: {'; '.join(f'{name} {number(value, 2)}' for name, value in found.items())}."
+
+
 @predict("wider", "as wide as before", "narrower")
 def predict_faster() -> Answer:
     """The plain network, trained at four times the rate and probed at the same places as before: its band of the loss
@@ -383,8 +435,7 @@ def predict_equal_loss() -> Answer:
     """At moments of *equal loss*, in the shallow network from He's start: along whose step does the gradient change
     more?
     """
-    runs, level = (probes_of(GOOD, "plain"), probes_of(GOOD, "bn")), experiment.EQUAL_LOSS[GOOD]
-    ratio = intervals.ratio(experiment.extent_ratios_at_loss(*runs, Quantity.GRADIENT, level)).estimate
+    ratio = intervals.ratio(ratios_at_loss(GOOD, Quantity.GRADIENT)).estimate
     choice = "larger without BN" if ratio > 1.2 else "larger with BN" if ratio < 1 / 1.2 else "about the same"
     return choice, f"The plain network's change of gradient is {number(ratio, 2)} times BN's."
 

@@ -1,11 +1,11 @@
 # make book   everything from nothing to the built book in _build/html
-# make test   everything from nothing to all tests passed, on two processes: what opens a browser, and the rest
+# make test   everything from nothing to all tests passed, on two processes: what needs the book, and the rest
 # make lab    JupyterLab on the first chapter        make serve  the built book, on this machine
 # make zip    the built book and its claims as a table, in one archive that opens from a disk
-# make claims re-check the book on this machine, with your own seeds: make claims SEEDS=20-29
+# make claims re-check the book on this machine, with your own seeds: make claims SEEDS=20-29 ONLY=smoothness
 # make bench  the numbers the book is held to        make fmt    format and lint
 # make kinds  chapters and tests without a browser, on three kinds of processor and with seeds that nobody looked at
-# make pins   compile the requirements files
+# make pins   compile the requirements files          make audit  ask whether a pinned package has a known hole
 # make clean  remove what was built, except for the training runs; make clean-runs removes those
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -22,7 +22,7 @@ CPU_INDEX := $(shell sed -n 's/^--extra-index-url //p' binder/requirements.txt)
 NEWS := @jupyterlab/apputils-extension:announcements # no pop-up asks whether to fetch news
 ANSWERS := import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=3)
 
-.PHONY: book test test-pages test-rest kinds claims browser lab serve zip bench fmt pins clean clean-runs
+.PHONY: book test test-pages test-rest kinds claims browser lab serve zip bench fmt audit pins clean clean-runs
 .DELETE_ON_ERROR:
 
 book: $(BUILT)
@@ -56,8 +56,8 @@ test: $(INSTALLED) browser
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-pages test-rest
 
-test-pages: MARKED := browser
-test-rest: MARKED := not browser
+test-pages: MARKED := book
+test-rest: MARKED := not book
 test-pages test-rest: $(INSTALLED)
 	$(BIN)/python -m pytest -m "$(MARKED)"
 
@@ -71,12 +71,12 @@ kinds: $(INSTALLED)
 	@$(MAKE) --keep-going --no-print-directory $(KINDS:%=kind-%)
 
 kind-%: $(INSTALLED)
-	env $(WITH_$*) $(BIN)/python -m pytest -q -m "not browser"
+	env $(WITH_$*) $(BIN)/python -m pytest -q -m "not book and not browser"
 
 KIND ?= newest
 
 claims: $(INSTALLED)
-	env $(WITH_$(KIND)) $(BIN)/python -m utils.claims $(SEEDS:%=--seeds %)
+	env $(WITH_$(KIND)) $(BIN)/python -m utils.claims $(SEEDS:%=--seeds %) $(ONLY:%=--only %)
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab chapters/intro.ipynb
@@ -88,7 +88,7 @@ serve: book
 ARCHIVE := batch-normalization-examined
 
 zip: book
-	$(BIN)/python -m utils.claims --csv _build/html/claims.csv
+	$(BIN)/python -m utils.claims $(ONLY:%=--only %) --csv _build/html/claims.csv
 	$(BIN)/python -c 'import shutil; shutil.make_archive("_build/$(ARCHIVE)", "zip", "_build", "html")'
 	@echo "The whole book, to be read from a disk: _build/$(ARCHIVE).zip"
 
@@ -99,6 +99,10 @@ fmt: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout chapters/*.ipynb
+
+audit:
+	$(PYTHON) -m venv _build/audit && _build/audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	grep == requirements.txt | _build/audit/bin/pip-audit --strict --no-deps --disable-pip -r /dev/stdin
 
 pins: $(INSTALLED)
 	$(BIN)/python binder/pins.py $(PINS)

@@ -29,7 +29,8 @@ MATHS_LATER = """{parts}
           if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
           else formula.removeAttribute("tabindex");
       }};
-      const isSeen = (formula) => formula.getBoundingClientRect().top < innerHeight;
+      const isSeen = (formula) => // and is not folded
+        formula.checkVisibility() && formula.getBoundingClientRect().top < innerHeight;
       const typeset = async () => {{
         await MathJax.startup.promise;
         const formulae = [...document.querySelectorAll(".math")];

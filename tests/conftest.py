@@ -6,11 +6,14 @@ from harness.clone import copy_tree, make_book
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what builds a book or opens a browser (`-m "not browser"` runs the rest); run whole chapters."""
+    """Mark what needs the book, and what else builds one or opens a browser; run whole chapters."""
     for item in items:
         if getattr(item, "nbmake", False):
             run_all_of_it(item)
-        if {"clone", "browser", "tiny"} & set(getattr(item, "fixturenames", ())):
+        asked = set(getattr(item, "fixturenames", ()))
+        if "clone" in asked:
+            item.add_marker("book")
+        elif {"browser", "tiny"} & asked:
             item.add_marker("browser")
 
 

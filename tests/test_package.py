@@ -19,11 +19,12 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [path for path in SOURCES if "fashion_mnist" not in path.parts]  # that is a script
 
 # Imports go one way. A module's room is the folder that it lies in, or its own name, or the engine.
-ROOMS = ("experiments", "claims", "figures", "explore", "playground", "style")
+ROOMS = ("experiments", "claims", "reproduce", "figures", "explore", "playground", "style")
 MAY_IMPORT = {  # of the package
     "engine": {"engine"},
     "experiments": {"engine", "experiments"},
     "claims": {"engine", "experiments", "claims"},
+    "reproduce": {"engine", "experiments", "claims", "reproduce"},
     "style": {"engine", "style"},
     "explore": {"utils.progress", "style", "explore"},
     "playground": {"engine", "style", "explore", "playground"},
@@ -31,7 +32,7 @@ MAY_IMPORT = {  # of the package
 }
 DRAWING = {"matplotlib", "PIL"}
 INTERACTIVE = {"ipywidgets", "anywidget", "IPython", "traitlets", "ipykernel"}
-MATHEMATICS = ("engine", "experiments", "claims")
+MATHEMATICS = ("engine", "experiments", "claims", "reproduce")
 FORBIDDEN = {**dict.fromkeys(MATHEMATICS, DRAWING | INTERACTIVE), "style": INTERACTIVE}
 TRAINERS = {  # what no figure may import: it shows what an experiment found
     "utils.sweeps": {"sweep", "by_arm"},

@@ -8,7 +8,7 @@ against it, `in part` if some do, `open` otherwise. One module a chapter holds t
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -22,31 +22,33 @@ from utils import intervals
 from utils.intervals import Interval
 from utils.progress import track
 
-CHAPTERS = (
-    "intro",
-    "covariate_shift",
-    "internal_covariate_shift",
-    "two_meanings",
-    "normalise",
-    "scale_and_shift",
-    "gradient",
-    "evaluation",
-    "convolutions",
-    "what_batchnorm_buys",
-    "scale_invariance",
-    "relatives",
-    "placement",
-    "noise_on_purpose",
-    "smoothness",
-    "theorem_lab",
-    "interventions",
-    "mechanisms",
-    "what_can_be_said",
-    "failure_lab",
-    "test_time_statistics",
-    "conventions",
-    "spot_the_bug",
-)
+CHAPTERS = {
+    "intro": "First page",
+    "covariate_shift": "Covariate shift",
+    "internal_covariate_shift": "Internal covariate shift",
+    "two_meanings": "Two definitions",
+    "normalise": "Normalisation",
+    "scale_and_shift": "Scale and shift",
+    "gradient": "The gradient",
+    "evaluation": "Training and evaluation",
+    "convolutions": "Convolutions and batches",
+    "what_batchnorm_buys": "What BN buys",
+    "scale_invariance": "Length of the weights",
+    "relatives": "Its relatives",
+    "placement": "Before or after",
+    "noise_on_purpose": "The noise experiment",
+    "smoothness": "Smoothness",
+    "theorem_lab": "The theorem lab",
+    "interventions": "Take it apart",
+    "mechanisms": "Other mechanisms",
+    "what_can_be_said": "The verdict",
+    "failure_lab": "The failure lab",
+    "test_time_statistics": "Shift at test time",
+    "conventions": "Conventions",
+    "spot_the_bug": "Spot the bug",
+    "paper_scale": "At the papers' size",
+}
+"""The subjects that make claims, in the order of the book, and how a list of them is headed."""
 
 
 AUTHORS = ("Ioffe & Szegedy 2015", "Santurkar et al. 2018", "this book")
@@ -140,6 +142,7 @@ class Claim:
     unit: str = ""
     stated: Verdict = Verdict.HOLDS  # what the page says; the check fails where the runs say another thing
     shown: str = ""  # the section of the chapter that shows it, such as "what_batchnorm_buys#how-many-steps"
+    repeats: str = ""  # the claim that this one judges once more, by runs at the papers' size
 
     @property
     def chapter(self) -> str:
@@ -188,14 +191,26 @@ class Checked(NamedTuple):
 
 
 def check(claim: Claim) -> Checked:
-    """Measure a claim and judge it by its rule. Raises ValueError where a setting has no two values, or a nan.
+    """Measure a claim and judge it by its rule. Raises ValueError where a setting has no value, or a nan.
 
     >>> checked = check(EXAMPLE)
     >>> checked.verdict, checked.seeds
     (<Verdict.HOLDS: 'holds'>, 3)
     """
     start = time.perf_counter()
-    values = {setting: np.asarray(each, dtype=float).ravel() for setting, each in claim.evidence().items()}
+    judged = judge(claim, claim.evidence())
+    return judged._replace(seconds=time.perf_counter() - start)
+
+
+def judge(claim: Claim, evidence: Mapping[str, ArrayLike]) -> Checked:
+    """Judge a claim by its rule, on values that were measured. Raises as :func:`check` does.
+
+    >>> judge(EXAMPLE, {"a": [-2.0, -2.1], "b": [2.0, 2.1]}).verdict
+    <Verdict.IN_PART: 'in part'>
+    """
+    values = {setting: np.asarray(each, dtype=float).ravel() for setting, each in evidence.items()}
+    if not values:
+        raise ValueError(f"{claim.id}: expected a setting at least, got none")
     for setting, each in values.items():
         if not len(each) or np.isnan(each).any():
             raise ValueError(f"{claim.id}, {setting}: expected a number for every seed, got {each}")
@@ -208,7 +223,7 @@ def check(claim: Claim) -> Checked:
     else:
         verdict = Verdict.IN_PART if any(votes) else Verdict.OPEN
     seeds = max(len(each) for each in values.values())
-    return Checked(claim, verdict, found, seeds, time.perf_counter() - start)
+    return Checked(claim, verdict, found, seeds, 0.0)
 
 
 EXAMPLE = Claim(
@@ -221,7 +236,7 @@ EXAMPLE = Claim(
 )
 
 
-def registry(chapters: Sequence[str] = CHAPTERS) -> dict[str, Claim]:
+def registry(chapters: Iterable[str] = CHAPTERS) -> dict[str, Claim]:
     """All claims of the book, in the order of its chapters, by their ids. Raises ValueError where an id comes twice.
 
     >>> all(claim.id == name for name, claim in registry().items())

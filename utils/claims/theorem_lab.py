@@ -2,18 +2,9 @@
 
 from utils.claims import Claim, Verdict, above, below
 from utils.experiments import theorem_lab as experiment
-from utils.experiments.theorem_lab import KINDS, residuals_of_seeds, shares
+from utils.experiments.theorem_lab import residuals_of_seeds, shares
 
 PAPER = "Santurkar et al. 2018"
-
-
-def _printed_4_1() -> dict:
-    return {
-        f"{kind.nonlinearity}, gamma {kind.gamma:g}": shares(
-            lambda seed, kind=kind: experiment.right_over_left_4_1(0.5, kind, 200, seed) >= 1
-        )
-        for kind in KINDS
-    }
 
 
 def _printed_4_4() -> dict:
@@ -21,15 +12,6 @@ def _printed_4_4() -> dict:
         return shares(lambda seed: experiment.right_over_left_4_4(unit, True, n=200, seed=seed) >= 1)
 
     return {"loss times 0.01": share(0.01), "loss times 1,000": share(1000.0)}
-
-
-def _second_form() -> dict:
-    return {
-        f"{kind.nonlinearity}, gamma {kind.gamma:g}": shares(
-            lambda seed, kind=kind: experiment.curvatures(kind, 200, seed).margin >= 0
-        )
-        for kind in KINDS
-    }
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -58,7 +40,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Theorem 4.1 with 1/sqrt(m) bounds the gradient.",
         f"{PAPER}, arXiv v3, Theorem 4.1; later prints have 1/m",
         "share of random networks in which the printed bound holds, m = 32",
-        _printed_4_1,
+        experiment.shares_of_4_1,
         above(0.99),
         stated=Verdict.CONTRADICTED,
         shown="theorem_lab#theorem-41-the-gradient",
@@ -78,7 +60,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Theorem 4.2's second form holds without a condition on the Hessian.",
         f"{PAPER}, Theorem 4.2, whose condition can be read in more than one way",
         "share of random networks in which it holds, m = 32",
-        _second_form,
+        experiment.shares_of_second_form,
         above(0.99),
         stated=Verdict.CONTRADICTED,
         shown="theorem_lab#theorem-42-the-curvature",

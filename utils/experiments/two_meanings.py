@@ -535,6 +535,7 @@ def doubled(net: nn.Sequential) -> nn.Sequential:
 FIVE_LAYERS = Settings("bn", depth=5, width=64, nonlinearity="relu", lr=0.1)  # whose 101st update is taken apart
 
 
+@cached
 def errors_of_rescaling(seeds: int = 2, step: int = 100, settings: Settings = FIVE_LAYERS) -> dict[str, np.ndarray]:
     """How far doubled weights are from halving the distance and keeping the cosine, the largest of layers: (seeds,).
 

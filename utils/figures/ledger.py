@@ -13,31 +13,6 @@ MARKS = {
     Verdict.OPEN: ("o", "none", MUTED),
     Verdict.CONTRADICTED: ("X", ARMS["plain"].colour, ARMS["plain"].colour),
 }
-TITLES = {
-    "intro": "First page",
-    "covariate_shift": "Covariate shift",
-    "internal_covariate_shift": "Internal covariate shift",
-    "two_meanings": "Two definitions",
-    "normalise": "Normalisation",
-    "scale_and_shift": "Scale and shift",
-    "gradient": "The gradient",
-    "evaluation": "Training and evaluation",
-    "convolutions": "Convolutions and batches",
-    "what_batchnorm_buys": "What BN buys",
-    "scale_invariance": "Length of the weights",
-    "relatives": "Its relatives",
-    "placement": "Before or after",
-    "noise_on_purpose": "The noise experiment",
-    "smoothness": "Smoothness",
-    "theorem_lab": "The theorem lab",
-    "interventions": "Take it apart",
-    "mechanisms": "Other mechanisms",
-    "what_can_be_said": "The verdict",
-    "failure_lab": "The failure lab",
-    "test_time_statistics": "Shift at test time",
-    "conventions": "Conventions",
-    "spot_the_bug": "Spot the bug",
-}
 EVERYBODY = "everybody"
 
 
@@ -54,7 +29,7 @@ def at_a_glance(whose: str = EVERYBODY) -> Drawing:
             marker, face, edge = MARKS[verdict]
             ax.plot(place, row, marker, markersize=9.5, markerfacecolor=face, markeredgecolor=edge, markeredgewidth=1.6)
         most = max(most, sum(each.claim.chapter == chapter for each in ledger()))
-    category_axis(ax, [TITLES[chapter] for chapter in rows])
+    category_axis(ax, [CHAPTERS[chapter] for chapter in rows])
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     for place, verdict in enumerate(Verdict):
         x, y = (0.0, 0.55)[place % 2] * (most - 0.4), len(rows) + 0.1 + 0.75 * (place // 2)
@@ -78,10 +53,10 @@ def table() -> Markup:
     """All claims by chapter: the sentence, where it is shown and who says it, its verdict, its weakest estimate."""
     lines = []
     for chapter in CHAPTERS:
-        own = [each for each in ledger() if each.claim.chapter == chapter]
+        own = [each for each in ledger() if each.claim.chapter == chapter and not each.claim.repeats]
         if own:
             found = Table(("Claim", "Verdict", "Estimate [95 %]"), map(_cells, own))
-            lines += [f"\n**{TITLES[chapter]}**\n", found.markdown]
+            lines += [f"\n**{CHAPTERS[chapter]}**\n", found.markdown]
     return Markup("\n".join(lines))
 
 
@@ -89,4 +64,8 @@ def _cells(checked: Checked) -> tuple[str, str, str]:
     claim, (setting, interval) = checked.claim, checked.weakest
     page, _, section = claim.shown.partition("#")
     estimate = f"{between(interval)} {claim.unit}".strip() + f" ({setting}; wanted: {claim.rule})"
-    return f"[{claim.sentence}]({page}.ipynb#{section}) *{claim.source}*", f"**{checked.verdict}**", estimate
+    verdict = f"**{checked.verdict}**"
+    for again in ledger():
+        if again.claim.repeats == claim.id:
+            verdict += f"; [at the papers' size](paper_scale.ipynb#both-sizes): **{again.verdict}**"
+    return f"[{claim.sentence}]({page}.ipynb#{section}) *{claim.source}*", verdict, estimate

@@ -49,7 +49,7 @@ def _over_rates(network: str, other: str) -> Drawing:
 
 
 @explore(part=[ARMS[arm].label for arm in PARTS[2:]], network=list(NETWORKS))
-def parts(part: str = ARMS["layer"].label, network: str = "tanh") -> Drawing:
+def parts(part: str = ARMS["layer"].label, network: str = "ReLU") -> Drawing:
     """Centre or scale, over the batch or over the example: which part opens the large rates?"""
     return _over_rates(network, NAMES[part])
 
@@ -102,11 +102,15 @@ def put_back(network: str = next(iter(drift.NETWORKS)), change: str = drift.STIL
         right, np.arange(SMOOTH, drift.STEPS + 1), {name: running_mean(each, SMOOTH) for name, each in named.items()}
     )
     areas = told({name: each.mean() for name, each in named.items()}, lambda each: f"{each:.2f}")
-    share, low, high = (number(round(each) + 0.0) for each in intervals.mean(100 * drift.gone(network, change)))
+    reached = change == drift.PLAIN_STILL
+    gone = 100 * drift.gone(network, change)
+    share, low, high = (number(round(each) + 0.0) for each in intervals.mean(100 - gone if reached else gone))
+    gain = f"Of BN's gain {share} % [{low}, {high}] are " + (
+        "reached." if reached else "gone (below 0: better than BN)."
+    )
     return fig, (
-        f"{network}; {change}; ten seeds. Mean accuracy over {drift.STEPS} batches: {areas}. Of BN's gain {share} % "
-        f"[{low}, {high}] are gone (below 0: better than BN). Its units come {_far(network, change)} times as far from "
-        f"where they began as plain's."
+        f"{network}; {change}; ten seeds. Mean accuracy over {drift.STEPS} batches: {areas}. {gain} Its units come "
+        f"{_far(network, change)} times as far from where they began as plain's."
     )
 
 

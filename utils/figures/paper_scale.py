@@ -133,9 +133,9 @@ def _steps(values: np.ndarray) -> str:
 def both_sizes() -> Table:
     """Every claim that was judged at both sizes: what each of them makes of it."""
     return Table(
-        ("Claim", "Small networks", "The papers' size"),
+        ("Claim", "Small networks", "The papers' size", "What was measured there"),
         [
-            (claim.sentence, _verdict(check(registry()[claim.repeats])), _verdict(check(claim)))
+            (claim.sentence, _verdict(check(registry()[claim.repeats])), _verdict(check(claim)), claim.measured)
             for claim in registry(["paper_scale"]).values()
         ],
     )

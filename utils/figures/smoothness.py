@@ -35,6 +35,7 @@ from utils.experiments.smoothness import (
     ratios_at_loss,
 )
 from utils.explore import Answer, Drawing, control, exercise, explore, predict
+from utils.explore.table import Table
 from utils.style import (
     ARMS,
     DASHED,
@@ -206,6 +207,18 @@ def bands(rate: str = Rate.EQUAL, quantity: str = Quantity.LOSS, network: str = 
         f"of {experiment.EQUAL_LOSS[network]}; its final training loss is {end} times BN's (medians, 95 % intervals"
         f"{_broken(*(probes_of(network, arm, rate=rate) for arm in PAIR))})."
     )
+
+
+def survives() -> Table:
+    """How many times more the plain gradient changes along its own step, at one loss; in brackets the rates."""
+
+    def cell(network: str, rate: Rate) -> str:
+        plain, bn = (f"{lr:g}" for lr in rates_of(network)[rate].values())
+        found = between(intervals.median(ratios_at_loss(network, Quantity.GRADIENT, rate)))
+        return f"{found} ({plain if plain == bn else f'{plain}, BN {bn}'})"
+
+    columns = ("network", "one rate for both", "each at its best", "each at its largest usable")
+    return Table(columns, [(network, *(cell(network, rate) for rate in Rate)) for network in NETWORKS])
 
 
 @explore(quantity=BANDS, network=list(NETWORKS))

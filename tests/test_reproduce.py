@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -32,6 +33,13 @@ from utils.seeds import torch_rng
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """What a command sets in the environment stays its own."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -439,7 +447,8 @@ def test_a_cluster_does_the_same(tmp_path):
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have set to nothing
 from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
 import test_reproduce as test

@@ -90,6 +90,8 @@ def _prepared(asked: argparse.Namespace) -> tuple[list[Job], dict[str, Results],
                 "--seeds: expected two or more at the small scale, since a claim is an interval over seeds"
             )
         os.environ["BOOK_FIRST_SEED"], os.environ["BOOK_SEEDS"] = str(seeds[0]), str(len(seeds))
+    else:
+        os.environ["BOOK_FIRST_SEED"] = "0"  # a run is told by its own seed
     from utils.reproduce.jobs import jobs
 
     todo = jobs(asked.names, asked.scale, seeds, asked.device, asked.data)

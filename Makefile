@@ -1,5 +1,5 @@
 # make book   everything from nothing to the built book in _build/html
-# make test   everything from nothing to all tests passed, on two processes: what needs the book, and the rest
+# make test   everything from nothing to all tests passed, on two processes: what opens a browser, and the rest
 # make lab    JupyterLab on the first chapter        make serve  the built book, on this machine
 # make zip    the built book and its claims as a table, in one archive that opens from a disk
 # make claims re-check the book on this machine, with your own seeds: make claims SEEDS=20-29 ONLY=smoothness
@@ -56,10 +56,11 @@ test: $(INSTALLED) browser
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-pages test-rest
 
-test-pages: MARKED := book
-test-rest: MARKED := not book
+test-pages: MARKED := browser
+test-rest: MARKED := not browser
+test-rest: FIRST := nice # the book is built meanwhile, and more waits for that
 test-pages test-rest: $(INSTALLED)
-	$(BIN)/python -m pytest -m "$(MARKED)"
+	$(FIRST) $(BIN)/python -m pytest -m "$(MARKED)"
 
 KINDS := newest older oldest seeds-10 seeds-15
 WITH_older := ATEN_CPU_CAPABILITY=avx2
@@ -71,12 +72,12 @@ kinds: $(INSTALLED)
 	@$(MAKE) --keep-going --no-print-directory $(KINDS:%=kind-%)
 
 kind-%: $(INSTALLED)
-	env $(WITH_$*) $(BIN)/python -m pytest -q -m "not book and not browser"
+	env $(WITH_$*) $(BIN)/python -m pytest -q -m "not browser"
 
 KIND ?= newest
 
 claims: $(INSTALLED)
-	env $(WITH_$(KIND)) $(BIN)/python -m utils.claims $(SEEDS:%=--seeds %) $(ONLY:%=--only %)
+	env $(WITH_$(KIND)) $(BIN)/python -m utils.claims $(SEEDS:%=--seeds %) $(if $(ONLY),--only $(ONLY))
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab chapters/intro.ipynb
@@ -88,7 +89,7 @@ serve: book
 ARCHIVE := batch-normalization-examined
 
 zip: book
-	$(BIN)/python -m utils.claims $(ONLY:%=--only %) --csv _build/html/claims.csv
+	$(BIN)/python -m utils.claims $(if $(ONLY),--only $(ONLY)) --csv _build/html/claims.csv
 	$(BIN)/python -c 'import shutil; shutil.make_archive("_build/$(ARCHIVE)", "zip", "_build", "html")'
 	@echo "The whole book, to be read from a disk: _build/$(ARCHIVE).zip"
 

@@ -6,14 +6,11 @@ from harness.clone import copy_tree, make_book
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what needs the book, and what else builds one or opens a browser; run whole chapters."""
+    """Mark what builds a book or opens a browser (`-m "not browser"` runs the rest); run whole chapters."""
     for item in items:
         if getattr(item, "nbmake", False):
             run_all_of_it(item)
-        asked = set(getattr(item, "fixturenames", ()))
-        if "clone" in asked:
-            item.add_marker("book")
-        elif {"browser", "tiny"} & asked:
+        if {"clone", "browser", "tiny"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("browser")
 
 

@@ -31,13 +31,16 @@ def _again(
     )
 
 
-def _vgg(values: Callable[[], ArrayLike], setting: str = "") -> Callable[[], dict[str, ArrayLike]]:
-    return lambda: {f"{FILES[VGG]}{setting}": values()}
+def _vgg(values: Callable[[], ArrayLike]) -> Callable[[], dict[str, ArrayLike]]:
+    return lambda: {FILES[VGG]: values()}
 
 
-def _at_large_rate() -> ArrayLike:
-    plain, bn = experiment.arms(VGG, f"plain, rate {LARGE:g}", f"bn, rate {LARGE:g}")
-    return bn.each(experiment.final_accuracy) - plain.each(experiment.final_accuracy)
+def _more_accurate() -> dict[str, ArrayLike]:
+    rates = {VGG: (RATE, RATE), SIGMOIDS: [experiment.own_rate(norm) for norm in ("plain", "bn")]}
+    return {
+        FILES[file]: experiment.accuracy_gains(file, f"plain, rate {plain:g}", f"bn, rate {bn:g}")
+        for file, (plain, bn) in rates.items()
+    }
 
 
 def _ahead_of_plain() -> ArrayLike:
@@ -59,18 +62,6 @@ def _sigmoids_fewer_steps() -> dict[str, ArrayLike]:
     return {FILES[SIGMOIDS]: plain / bn}
 
 
-def _more_accurate() -> dict[str, ArrayLike]:
-    arms = {
-        VGG: [f"{norm}, rate {RATE:g}" for norm in ("plain", "bn")],
-        SIGMOIDS: [f"{norm}, rate {experiment.own_rate(norm):g}" for norm in ("plain", "bn")],
-    }
-    found = {}
-    for file, names in arms.items():
-        plain, bn = (each.each(experiment.final_accuracy) for each in experiment.arms(file, *names))
-        found[FILES[file]] = bn - plain
-    return found
-
-
 def _stable_inputs() -> dict[str, ArrayLike]:
     return {
         f"rate {rate:g}": experiment.median_wanders("plain", rate) / experiment.median_wanders("bn", rate)
@@ -82,7 +73,7 @@ CLAIMS: tuple[Claim, ...] = (
     _again(
         "intro.rate-too-large-for-plain",
         "difference in final test accuracy, a VGG at the paper's larger rate, 0.5",
-        _vgg(_at_large_rate),
+        _vgg(lambda: experiment.accuracy_gains(VGG, f"plain, rate {LARGE:g}", f"bn, rate {LARGE:g}")),
     ),
     _again(
         "ics.stable-inputs",

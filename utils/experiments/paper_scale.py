@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from utils.experiments.noise_on_purpose import GUESSING
 from utils.experiments.what_batchnorm_buys import steps_to
 from utils.results import results
 
 VGG, SIGMOIDS = "vgg-fashion-mnist", "sigmoids-mnist"
 FILES = {VGG: "VGG, Fashion-MNIST", "vgg-cifar-10": "VGG, CIFAR-10", SIGMOIDS: "three layers of sigmoids, MNIST"}
-GUESSING = 0.1  # the accuracy of a net that has diverged
 RATE, LARGE = 0.1, 0.5  # of the VGG: those of the paper's figure 1
 UNITS = 5  # of the sigmoids, whose inputs are watched
 GOAL = 0.9  # the share of right answers that the sigmoids race to
@@ -91,6 +91,16 @@ def final_accuracy(run: Mapping) -> float:
     0.1
     """
     return GUESSING if run["diverged_at"] is not None else run["test_accuracy"][-1]
+
+
+def accuracy_gains(file: str, plain: str, bn: str) -> np.ndarray:
+    """How much higher the test accuracy of one arm is at the end than that of another, a share: (seeds,).
+
+    >>> accuracy_gains(VGG, "bn, rate 0.1", "bn, rate 0.1").any()
+    np.False_
+    """
+    lower, higher = (each.each(final_accuracy) for each in arms(file, plain, bn))
+    return higher - lower
 
 
 def probed(run: Mapping, quantity: str, part: tuple[float, float] = LATE) -> float:
